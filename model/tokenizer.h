@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Text <-> token ids. Immutable after it is made; safe for concurrent use by several threads. */
+#ifndef ER_MODEL_TOKENIZER_H
+#define ER_MODEL_TOKENIZER_H
+
+#include "base/error.h"
+#include "base/hash.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct er_tokenizer er_tokenizer;
+
+/* From Hugging Face's tokenizer.json (folder's tokenizer_config.json is read too when it is there, for BOS/EOS). */
+int er_tokenizer_open(er_tokenizer **out, const char *path, er_err *err);
+/* From parts, as GGUF carries them: count tokens, their types (3 = control, special), merges "a b" in rank order;
+ * pre is the pre-tokenizer's name ("smollm", "gpt-2", "llama-bpe", "qwen2"); add_bos puts bos first. */
+typedef struct er_tokenizer_parts {
+    const char *const *tokens;
+    const int32_t *types; /* NULL: all normal */
+    int64_t token_count;
+    const char *const *merges;
+    int64_t merge_count;
+    const char *pre;
+    int64_t bos, eos, unk, pad; /* -1: none */
+    int add_bos;
+} er_tokenizer_parts;
+int er_tokenizer_make(er_tokenizer **out, const er_tokenizer_parts *parts, er_err *err);
+void er_tokenizer_close(er_tokenizer *t);
+
+/* A list of ids that grows. Zero-initialise; free with er_ids_free. */
+typedef struct er_ids {
+    int32_t *at;
+    int64_t count;
+    size_t capacity;
+} er_ids;
+void er_ids_free(er_ids *ids);
+
+/* Encodes n bytes of UTF-8 (invalid bytes are encoded as bytes are: byte-level), appending to ids. special != 0 adds
+ * what the template adds (BOS where the model wants one). Text that spells a special token becomes that token, as
+ * the reference library does. */
+int er_encode(const er_tokenizer *t, er_ids *ids, const char *text, size_t n, int special, er_err *err);
+/* Bytes of the decoded ids appended to *text (er_text); skip_special leaves control tokens out. */
+struct er_text;
+int er_decode(const er_tokenizer *t, struct er_text *text, const int32_t *ids, int64_t count, int skip_special,
+              er_err *err);
+
+int64_t er_tokenizer_size(const er_tokenizer *t);  /* ids are below this */
+int64_t er_tokenizer_bos(const er_tokenizer *t);   /* -1: none */
+int64_t er_tokenizer_eos(const er_tokenizer *t);
+int64_t er_tokenizer_unk(const er_tokenizer *t);
+/* Over everything that decides ids: vocabulary, merges, pre-tokenizer, special tokens, template. Equal for the same
+ * tokenizer read from GGUF and from tokenizer.json. */
+er_hash er_tokenizer_hash(const er_tokenizer *t);
+
+/* tokenizer.json text that Hugging Face's library reads back to the same tokenizer, for er_export. */
+int er_tokenizer_json(const er_tokenizer *t, struct er_text *out, er_err *err);
+
+#endif
