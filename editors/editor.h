@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The interface of an editor. A batch of n requests is edited so (runner/ drives, any rank may do any unit):
+ *
+ *   1. targets: for units of requests, on the model as it stands before the batch           -> er_target each
+ *   2. for each edited layer in order, on the model with the layers before it updated:
+ *        keys:  for units of requests                                                        -> key_floats() floats each
+ *        solve: once, from all keys and targets, statistics and history                      -> er_update
+ *        the update is rounded into the overlay (er_update_apply), the next layer follows
+ *   3. history: each layer's keys join the history that later batches see
+ *
+ * All functions are not collective, know no MPI, and give bits that depend on their arguments' content only: a request's
+ * target and keys do not depend on the unit it was computed in. */
+#ifndef ER_EDITORS_EDITOR_H
+#define ER_EDITORS_EDITOR_H
+
+#include "base/error.h"
+#include "base/options.h"
+#include "editors/hyper.h"
+#include "editors/prompts.h"
+#include "model/forward.h"
+#include "stats/eigen.h"
+
+#include <stdint.h>
+
+/* One optimised target value (spec section 4). */
+enum er_target_stop { ER_STOP_STEPS, ER_STOP_LOSS, ER_STOP_NONFINITE };
+typedef struct er_target_loss {
+    float total, nll, kl, decay;
+    float probability; /* mean over rows of exp(-nll_i) */
+} er_target_loss;
+typedef struct er_target {
+    float *value;      /* (d): v* = target_init + delta; NULL when the request failed */
+    int64_t steps;     /* losses recorded */
+    er_target_loss *loss;
+    float init_norm, delta_norm, target_norm;
+    int stop;          /* enum er_target_stop */
+    int flat;          /* guard: the loss never fell by more than 1e-3 of its start */
+    int failed;
+    char reason[160];  /* why it failed */
+} er_target;
+void er_target_free(er_target *t);
+
+/* What a layer's update is, as the ledger keeps it. W_new = round(W + U V), fp64 inside, one rounding. */
+enum er_update_kind { ER_UPDATE_FACTORS };
+typedef struct er_update {
+    int kind;
+    int64_t outputs, inputs, rank; /* d, f, n */
+    float *u;                      /* (outputs, rank) */
+    float *v;                      /* (rank, inputs) */
+    double z_error;                /* mean over requests of the residual's norm before it is divided over layers */
+    double condition;              /* of the small system, estimate from the Cholesky diagonal; 0: none */
+} er_update;
+void er_update_free(er_update *u);
+/* w (outputs, inputs) fp32 in place. Each element: one fp64 FMA chain over rank in ascending order, starting from the
+ * old weight, rounded once. Returns the Frobenius norm of U V in *update_norm (NULL allowed) and of the new w. */
+void er_update_apply(float *w, const er_update *u, double *update_norm, double *weight_norm);
+
+/* Keys of earlier batches at one layer, with the growing factor of the small system. Made by the editor, fed in batch
+ * order; rebuilding it from the ledger's keys gives the same bits as growing it. NULL for editors without history. */
+typedef struct er_history er_history;
+
+/* Statistics of one edited layer, where the editor needs them. */
+typedef struct er_layer_stats {
+    const er_eigen *eigen; /* NULL unless needs says so */
+} er_layer_stats;
+
+enum er_needs { ER_NEEDS_NOTHING = 0, ER_NEEDS_EIGEN = 1 };
+
+typedef struct er_edit_context { /* constant over a run */
+    const er_model *model;
+    const er_hyper *hyper;
+    const er_templates *templates;
+    enum er_parity parity;
+} er_edit_context;
+
+typedef struct er_editor {
+    const char *name;      /* as in job files */
+    const char *template_list; /* which list of a template file: "rome" or "memit" */
+    const char *formula;   /* printed at the start of a run */
+    int64_t most_batch;    /* 0: any */
+    /* Option rows ("editor.<key>") filling hyper, with this method's presets. */
+    int (*options)(er_option_table *out, er_hyper *hyper, er_arena *arena, er_err *err);
+    /* Bounds against the model, exactly one nullspace_* key, L2 > 0, ...: ER_E_INPUT naming the key. */
+    int (*check)(const er_hyper *hyper, const er_config *config, int64_t batch, er_err *err);
+    unsigned (*needs)(const er_hyper *hyper);
+    /* Lengths (tokens, texts) of generated templates and what braces become. */
+    int (*template_lengths)(const er_hyper *hyper, int64_t (*lengths)[2], int64_t *count, const char **braces);
+    /* Floats of the key of one request at one layer. */
+    int64_t (*key_floats)(const er_config *config);
+    /* Targets of `count` requests on view; out[i] is filled, a failed request is data (failed, reason), not an error. */
+    int (*target)(const er_edit_context *edit, const er_view *view, const er_prompt *prompts, int64_t count,
+                  er_target *out, er_work *work, er_err *err);
+    /* keys (count, key_floats) at hyper->layers.at[step] on view. */
+    int (*keys)(const er_edit_context *edit, const er_view *view, int64_t step, const er_prompt *prompts, int64_t count,
+                float *keys, er_work *work, er_err *err);
+    /* The update of layer hyper->layers.at[step]. values (n, d): targets; keys (n, key_floats). n requests that did not
+     * fail, in request order; w: the layer's current matrix (d, f). history may be NULL. */
+    int (*solve)(const er_edit_context *edit, int64_t step, const float *values, const float *keys, int64_t n,
+                 const er_layer_stats *stats, er_history *history, const float *w, er_update *out, er_err *err);
+    /* NULL: no history. add: the keys of a finished batch join (same array as solve got). */
+    int (*history_new)(er_history **out, const er_edit_context *edit, int64_t step, const er_layer_stats *stats,
+                       er_err *err);
+    int (*history_add)(er_history *h, const float *keys, int64_t n, er_err *err);
+    void (*history_free)(er_history *h);
+    /* Capacity used: rows in the history and the rank they live in (0, 0: not meaningful). */
+    void (*history_used)(const er_history *h, int64_t *rows, int64_t *rank);
+} er_editor;
+
+/* By name; unknown: ER_E_INPUT with the nearest name. */
+int er_editor_find(const er_editor **out, const char *name, er_err *err);
+const er_editor *er_editor_at(int64_t index); /* NULL behind the last */
+
+#endif

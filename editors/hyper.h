@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Hyperparameters of the locate-then-edit family, named as the field's files name them (spec section 1). */
+#ifndef ER_EDITORS_HYPER_H
+#define ER_EDITORS_HYPER_H
+
+#include "base/options.h"
+
+typedef struct er_hyper {
+    er_int_list layers;        /* edited layers, in update order; the last one is where targets are set */
+    int fact_token;            /* subject_last */
+    int64_t v_num_grad_steps;  /* N: at most N losses, N - 1 updates */
+    double v_lr;               /* Adam's step */
+    int64_t v_loss_layer;      /* -1: the last layer */
+    double v_weight_decay, clamp_norm_factor, kl_factor;
+    double early_stop;         /* stop when the loss is below: 0.05 */
+    int mom2_adjustment;       /* ROME: u = C^-1 k, else u = k */
+    double mom2_update_weight; /* MEMIT's lambda */
+    double nullspace_threshold, nullspace_energy; /* AlphaEdit: exactly one of the three is set */
+    int64_t nullspace_rank;
+    double L2;
+    er_int_list context_template_length_params; /* pairs length, count, flattened */
+} er_hyper;
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The value optimisation that every method of the family shares (spec section 4): Adam on delta, added to the residual
+ * stream after block `layer` at the subject's last token of every row. */
+#ifndef ER_EDITORS_TARGET_H
+#define ER_EDITORS_TARGET_H
+
+#include "editors/editor.h"
+
+enum er_target_init {
+    ER_INIT_BLOCK_OUTPUT, /* MEMIT family: t0 = residual stream after the block, at row 0 */
+    ER_INIT_MLP_OUTPUT,   /* ROME: t0 = output of the MLP, at row 0 */
+};
+
+/* Requests of a unit run in lockstep; a finished one leaves. `lanes` bounds how many run side by side (0: all); it
+ * changes no bit. naive != 0 runs all blocks over all positions in every step without a cache, as the published code
+ * does: the twin for tests. */
+typedef struct er_target_plan {
+    int64_t layer;
+    enum er_target_init init;
+    int64_t lanes;
+    int naive;
+} er_target_plan;
+
+int er_target_optimise(const er_edit_context *edit, const er_view *view, const er_target_plan *plan,
+                       const er_prompt *prompts, int64_t count, er_target *out, er_work *work, er_err *err);
+
+/* Loss and gradient with respect to delta of one request at a given delta (d): for finite-difference tests. */
+int er_target_loss_at(const er_edit_context *edit, const er_view *view, const er_target_plan *plan,
+                      const er_prompt *prompt, const float *delta, er_target_loss *loss, float *gradient,
+                      er_work *work, er_err *err);
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The store: a folder of immutable HDF5 objects, one per model, corpus, layer and kind, named by the hash of its key
+ * and written once by temp + fsync + rename, so that a reader sees a complete object or none. Every object carries its
+ * key as attributes and a hash of its data; opening compares both and refuses a mismatch by saying what differs.
+ * Correctness needs no lock; a lock file avoids double work. Not collective: called by whichever rank has the data. */
+#ifndef ER_STATS_STORE_H
+#define ER_STATS_STORE_H
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "stats/eigen.h"
+#include "stats/moment.h"
+
+#include <stdint.h>
+
+typedef struct er_store er_store;
+
+/* What a statistic was measured on. */
+typedef struct er_stats_key {
+    er_hash weights, tokenizer, corpus;
+    int64_t layer;
+    int64_t dimension;
+    char matrix[64]; /* "mlp.down_proj" */
+} er_stats_key;
+
+int er_store_open(er_store **out, const char *folder, er_err *err); /* makes the folder */
+void er_store_close(er_store *s);
+
+/* 0 and the object; ER_E_MISMATCH when the object's contents contradict its key (names the field) or its hash; when it
+ * is absent *found = 0 and nothing is filled. `nearest` (NULL allowed) receives a line that says which other objects
+ * of that layer exist and how their keys differ ("weights differ", "another corpus"), empty when there is none. */
+int er_store_moment(er_store *s, const er_stats_key *key, er_moment *out, int *found, char *nearest, size_t size,
+                    er_err *err);
+int er_store_put_moment(er_store *s, const er_stats_key *key, const er_moment *m, er_err *err);
+int er_store_eigen(er_store *s, const er_stats_key *key, er_eigen *out, int *found, er_err *err);
+int er_store_put_eigen(er_store *s, const er_stats_key *key, const er_eigen *e, er_err *err);
+/* Content hashes of stored data, for a run's inputs.json. found as above. */
+int er_store_hash(er_store *s, const er_stats_key *key, int eigen, er_hash *out, int *found, er_err *err);
+
+/* Unfinished work: partial sums of some blocks for all wanted layers, so that an interrupted pass loses little.
+ * `done` (blocks entries of 0/1) says which blocks are inside. A partial file is immutable, too; writing a new one for
+ * the same writer replaces its own old one. Loading adds up a set of partials with disjoint blocks and says which
+ * blocks they cover; er_store_drop_partials removes all of a key once the moments are stored. */
+int er_store_put_partial(er_store *s, const er_stats_key *keys, int64_t layers, const er_moment *moments,
+                         const uint8_t *done, int64_t blocks, const char *writer, er_err *err);
+int er_store_partials(er_store *s, const er_stats_key *keys, int64_t layers, er_moment *moments, uint8_t *done,
+                      int64_t blocks, er_err *err);
+int er_store_drop_partials(er_store *s, const er_stats_key *keys, int64_t layers, er_err *err);
+
+/* One line per layer for people: tokens, trace, extreme eigenvalues, how many lie below each threshold. */
+typedef struct er_spectrum {
+    int64_t tokens, dimension;
+    double trace, least, greatest;
+    double threshold[8];
+    int64_t below[8];
+    int64_t threshold_count;
+} er_spectrum;
+void er_spectrum_fill(er_spectrum *out, const er_eigen *e, int64_t tokens);
+
+/* What `errata stats --check` verifies of one layer. Deviations are maxima over elements, relative to the largest. */
+typedef struct er_stats_check {
+    double asymmetry;      /* |C - C^T| */
+    double reconstruction; /* |V diag(l) V^T - C| / |C| */
+    double orthogonality;  /* |V V^T - I| */
+    double idempotence;    /* |P P - P| */
+    int64_t rank;
+    double leak;           /* mean over held-out keys of |P k| / |k|: the share of key norm that P keeps */
+    int64_t leak_keys;
+} er_stats_check;
+/* keys (m, n) fp32 from held-out text may be NULL. */
+int er_stats_verify(er_stats_check *out, const double *c, const er_eigen *e, const er_keep *keep, const float *keys,
+                    int64_t m, er_err *err);
+
+#endif
