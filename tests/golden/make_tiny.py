@@ -9,7 +9,7 @@ Writes the small fixtures that the tests run on, all of them generated here from
     tiny-templates.json   context templates, in the form of golden templates files
 
 The world: 40 people, 6 relations, 6 objects per relation, every person with one object per relation, drawn from the seed.
-f is neither d nor a multiple of 64, so that mixed-up dimensions and missing tile edges show. Training takes one to three minutes
+f is neither d nor a multiple of 64, so that mixed-up dimensions and missing tile edges show. Training takes about four minutes
 on one thread. Weights made on another machine may differ in their last bits: the committed files are the reference, not this script.
 """
 import json, os, random, shutil, sys
