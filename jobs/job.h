@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The job: what to run, read from a small YAML file, checked and then frozen.
+ *
+ * Life cycle: er_job_read fills the struct from its defaults, the hparams file, the job file and --set (each beats the
+ * one before), checks every value and what must hold between them, and settles the choices of which only one member
+ * counts (see the enums below). After that the job is constant. All its texts, lists and rows live in the arena that
+ * er_job_read was given. This room knows neither models nor editors: the method's own hyperparameters are rows that
+ * the caller contributes through er_job_editor.
+ *
+ * Every message is one line "FILE:LINE:COLUMN: ..., expected ..., did you mean '...'?" ("--set KEY=VALUE: ..." for the
+ * command line) with ER_E_INPUT. */
+#ifndef ER_JOBS_JOB_H
+#define ER_JOBS_JOB_H
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/memory.h"
+#include "base/options.h"
+#include "base/text.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum er_job_precision { ER_JOB_FP32, ER_JOB_BF16, ER_JOB_FP16 };
+enum er_job_format {
+    ER_JOB_COUNTERFACT, /* the authors' counterfact.json and multi_counterfact.json */
+    ER_JOB_EASYEDIT,    /* the flat counterfact-edit.json */
+    ER_JOB_ZSRE,
+    ER_JOB_KNOWEDIT,
+    ER_JOB_FACTS, /* errata's own: see jobs/README.md */
+};
+enum er_job_target { ER_JOB_TARGET_NONE, ER_JOB_TARGET_ANSWERS, ER_JOB_TARGET_ALT };
+enum er_job_conflicts { ER_JOB_KEEP, ER_JOB_DROP, ER_JOB_ERROR };
+enum er_job_mode {
+    ER_JOB_SEQUENTIAL, /* batch after batch on one evolving model */
+    ER_JOB_BATCH,      /* one batch of all */
+    ER_JOB_SINGLE,     /* weights and history restored after each batch */
+};
+enum er_job_protocol { ER_JOB_SCORE_COUNTERFACT, ER_JOB_SCORE_ZSRE, ER_JOB_SCORE_EASYEDIT };
+enum er_job_parity { ER_JOB_PARITY_NONE, ER_JOB_PARITY_EASYEDIT, ER_JOB_PARITY_AUTHORS };
+
+/* Choices of which one member counts. The member set by the stronger source (--set over the job file) wins; two
+ * members from the same source are an error. The losing member's keys are put back to their defaults, so that neither
+ * the hash nor the resolved copy shows them. */
+enum er_job_order { ER_JOB_ORDER_FILE, ER_JOB_ORDER_SHUFFLE };              /* none given: file */
+enum er_job_corpus { ER_JOB_CORPUS_SAMPLE, ER_JOB_CORPUS_FILE };            /* none given: sample with its defaults */
+enum er_job_templates { ER_JOB_TEMPLATES_GENERATE, ER_JOB_TEMPLATES_FILE }; /* none given: generate, seed 1 */
+
+/* A line for the person who started the job: the runner prints it once, as a warning or as information. */
+typedef struct er_job_note {
+    int warning;
+    const char *text;
+} er_job_note;
+
+enum { ER_JOB_TABLES = 2 };
+
+/* Paths are as given in the job file, joined to the job file's folder unless absolute. */
+typedef struct er_job {
+    struct {
+        const char *path; /* a Hugging Face folder or a GGUF file */
+    } model;
+    struct {
+        int weights, compute, update; /* er_job_precision */
+    } precision;
+    struct {
+        const char *method;  /* as written in the job file, or the hparams file's alg_name in lower case */
+        const char *hparams; /* NULL: none */
+    } editor;
+    struct {
+        int format; /* er_job_format */
+        const char *path;
+        int64_t skip;
+        int64_t count;   /* records to edit; 0: all */
+        const char *ids; /* NULL: all records */
+        int order;       /* er_job_order; settled by er_job_read */
+        int64_t shuffle; /* seed, with ER_JOB_ORDER_SHUFFLE */
+        int target;      /* er_job_target */
+        int conflicts;   /* er_job_conflicts */
+        int file_order;  /* the row behind "order: file"; read `order` instead */
+    } data;
+    struct {
+        int mode;        /* er_job_mode */
+        int64_t batch;   /* edits per batch; 0 with ER_JOB_BATCH: all in one; default 10, and 1 with ER_JOB_SINGLE */
+        int batch_given; /* batch was set by the job file or --set: a method that takes only 1 must then refuse */
+    } edit;
+    struct {
+        const char *store;
+        int corpus; /* er_job_corpus; settled by er_job_read */
+        struct {
+            const char *path;
+            int64_t documents;  /* 0: all */
+            int64_t max_tokens; /* per document */
+        } file;
+        struct {
+            int64_t tokens, seed;
+        } sample;
+    } stats;
+    struct {
+        int source; /* er_job_templates; settled by er_job_read */
+        const char *file;
+        int64_t seed;
+    } templates;
+    struct {
+        int before, at_edit, at_end; /* at_end is off by default with ER_JOB_SINGLE */
+        int64_t every;               /* edits; 0: never; else a multiple of edit.batch */
+        int64_t sample;              /* cases scored at `every`; 0: all so far */
+        int protocol;                /* er_job_protocol */
+    } score;
+    int parity; /* er_job_parity */
+    int64_t seed;
+    struct {
+        int64_t unit, shards;
+        int64_t memory; /* bytes */
+    } run;
+    const char *out;
+
+    /* made by er_job_read */
+    const char *path;   /* of the job file */
+    const char *folder; /* that paths are relative to */
+    int64_t note_count;
+    const er_job_note *notes; /* overrides of the hparams file, keys that nothing reads, ... */
+    size_t table_count;
+    er_option_table tables[ER_JOB_TABLES]; /* [0] the job's own rows, target: this struct; [1] the editor's.
+                                              A copy of the struct must not outlive or replace the original. */
+} er_job;
+
+/* The job's rows, without the editor's: for help and docs. */
+extern const er_option er_job_rows[];
+extern const size_t er_job_row_count;
+
+/* Who knows the editors. `table` is called once, when the method is known and before any of its keys is set: it fills
+ * prefix ("editor."), rows, count and target (er_job_read makes `set` and the defaults). An unknown method is its
+ * ER_E_INPUT, without a place: er_job_read puts "FILE:LINE:COLUMN: " in front. */
+typedef struct er_job_editor {
+    int (*table)(void *context, const char *method, er_option_table *out, er_err *err);
+    void *context;
+} er_job_editor;
+
+/* Reads and checks the job at `path`. sets: "key=value" (value as in YAML: "[4, 5]", "{shuffle: 3}"); paths in them
+ * are relative to the job file like all others. *job is written only on success; the editor's target and *job's
+ * arena pieces are the arena's. A job of precision or mode that the program cannot run yet is not refused here. */
+int er_job_read(er_job *job, const char *path, const er_job_editor *editor, const char *const *sets, size_t set_count,
+                er_arena *arena, er_err *err);
+
+/* The resolved job as YAML, with absolute paths, which er_job_read reads back to an equal job (equal hash, equal
+ * dump). With execution == 0 the run: group and out are left out: two runs of the same content then give the same
+ * bytes wherever and however they ran. */
+int er_job_dump(er_text *out, const er_job *job, int execution, er_err *err);
+
+/* Content keys of the job and the editor into h. Files are not read: the content behind model.path, data.path,
+ * data.ids, stats.corpus.path and templates.file is hashed by whoever reads it. identity != 0: without the keys that
+ * extend a run (data.count, score.*), for the name of the run's folder. */
+void er_job_hash(er_hasher *h, const er_job *job, int identity);
+
+/* Help page (markdown == 0) or docs table of all keys. editor NULL: the job's own rows only. */
+int er_job_help(er_text *out, const er_option_table *editor, int markdown, er_err *err);
+
+#endif
