@@ -54,7 +54,7 @@ typedef struct er_job_note {
 
 enum { ER_JOB_TABLES = 2 };
 
-/* Paths are as given in the job file, joined to the job file's folder unless absolute. */
+/* Paths are absolute: relative ones were joined to the job file's folder. */
 typedef struct er_job {
     struct {
         const char *path; /* a Hugging Face folder or a GGUF file */
@@ -64,7 +64,7 @@ typedef struct er_job {
     } precision;
     struct {
         const char *method;  /* as written in the job file, or the hparams file's alg_name in lower case */
-        const char *hparams; /* NULL: none */
+        const char *hparams; /* NULL: none. Its values are in the editor's struct already */
     } editor;
     struct {
         int format; /* er_job_format */
@@ -79,9 +79,9 @@ typedef struct er_job {
         int file_order;  /* the row behind "order: file"; read `order` instead */
     } data;
     struct {
-        int mode;        /* er_job_mode */
-        int64_t batch;   /* edits per batch; 0 with ER_JOB_BATCH: all in one; default 10, and 1 with ER_JOB_SINGLE */
-        int batch_given; /* batch was set by the job file or --set: a method that takes only 1 must then refuse */
+        int mode;      /* er_job_mode */
+        int64_t batch; /* edits per batch; 0 with ER_JOB_BATCH: all in one. Default 10; 1 with ER_JOB_SINGLE; never
+                          above the method's own limit, which ROME has at 1 */
     } edit;
     struct {
         const char *store;
@@ -116,7 +116,7 @@ typedef struct er_job {
 
     /* made by er_job_read */
     const char *path;   /* of the job file */
-    const char *folder; /* that paths are relative to */
+    const char *folder; /* that relative paths were joined to; absolute */
     int64_t note_count;
     const er_job_note *notes; /* overrides of the hparams file, keys that nothing reads, ... */
     size_t table_count;
@@ -129,10 +129,11 @@ extern const er_option er_job_rows[];
 extern const size_t er_job_row_count;
 
 /* Who knows the editors. `table` is called once, when the method is known and before any of its keys is set: it fills
- * prefix ("editor."), rows, count and target (er_job_read makes `set` and the defaults). An unknown method is its
- * ER_E_INPUT, without a place: er_job_read puts "FILE:LINE:COLUMN: " in front. */
+ * prefix ("editor."), rows, count and target (er_job_read makes `set` and the defaults), and *batch_most: the largest
+ * edit.batch of the method, 1 for ROME, left at 0 where there is no limit. An unknown method is its ER_E_INPUT, without
+ * a place: er_job_read puts "FILE:LINE:COLUMN: " in front. */
 typedef struct er_job_editor {
-    int (*table)(void *context, const char *method, er_option_table *out, er_err *err);
+    int (*table)(void *context, const char *method, er_option_table *out, int64_t *batch_most, er_err *err);
     void *context;
 } er_job_editor;
 
@@ -142,8 +143,8 @@ typedef struct er_job_editor {
 int er_job_read(er_job *job, const char *path, const er_job_editor *editor, const char *const *sets, size_t set_count,
                 er_arena *arena, er_err *err);
 
-/* The resolved job as YAML, with absolute paths, which er_job_read reads back to an equal job (equal hash, equal
- * dump). With execution == 0 the run: group and out are left out: two runs of the same content then give the same
+/* The resolved job as YAML, with absolute paths and without editor.hparams (its values are among the keys), which
+ * er_job_read reads back to an equal job (equal hash, equal dump). With execution == 0 the run: group and out are left out: two runs of the same content then give the same
  * bytes wherever and however they ran. */
 int er_job_dump(er_text *out, const er_job *job, int execution, er_err *err);
 
