@@ -20,12 +20,13 @@
 
 typedef struct er_cache er_cache;
 
-/* Room for `rows` rows of capacity[i] positions each, layers [from, to). */
+/* Room for `rows` rows of capacity[i] own positions each, layers [from, to). */
 int er_cache_new(er_cache **out, const er_model *model, int64_t rows, const int64_t *capacity, int64_t from,
                  int64_t to, er_err *err);
 void er_cache_free(er_cache *cache);
-/* Positions 0..length-1 of `row` are read from base_row of base (which may be the same cache); capacity of the row
- * counts from there. base must outlive the cache. */
+/* Positions 0..length-1 of `row` are read from base_row of base (which may be the same cache, holds the same layers and
+ * has no base itself); the row's own positions follow them. Say so before anything is written to the row. base must
+ * outlive the cache. */
 void er_cache_share(er_cache *cache, int64_t row, const er_cache *base, int64_t base_row, int64_t length);
 int64_t er_cache_bytes(const er_cache *cache);
 
