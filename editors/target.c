@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "editors/target.h"
+
+#include "base/memory.h"
+#include "editors/target_lanes.h"
+#include "model/kernels.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+void er_target_free(er_target *t)
+{
+    ER_FREE(t->value);
+    ER_FREE(t->loss);
+}
+
+/* delta -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps), the order of operations of torch.optim.Adam. */
+static void adam(er_lane *lane, int64_t d, double lr)
+{
+    const double beta1 = 0.9, beta2 = 0.999;
+    double power1 = 1, power2 = 1;
+    for (int64_t i = 0; i <= lane->step; i++) {
+        power1 *= beta1;
+        power2 *= beta2;
+    }
+    const float size = (float)(lr / (1 - power1)), root = (float)sqrt(1 - power2);
+    const float keep = (float)beta2, take1 = (float)(1 - beta1), take2 = (float)(1 - beta2);
+    for (int64_t i = 0; i < d; i++) {
+        float g = lane->gradient[i];
+        lane->mean[i] = lane->mean[i] + take1 * (g - lane->mean[i]);
+        lane->square[i] = lane->square[i] * keep + take2 * g * g;
+        lane->delta[i] -= size * (lane->mean[i] / (sqrtf(lane->square[i]) / root + 1e-8f));
+    }
+}
+
+static void clamp(er_lane *lane, int64_t d, double factor)
+{
+    double norm = er_norm64(lane->delta, d), most = factor * lane->init_norm;
+    if (!(norm > most)) return;
+    float scale = (float)(most / norm);
+    for (int64_t i = 0; i < d; i++) lane->delta[i] *= scale;
+}
+
+static void leave(er_lane *lane, enum er_target_stop why)
+{
+    lane->live = 0;
+    lane->out->stop = why;
+}
+
+/* The stops come before the update, in this order, so the last delta is the one whose loss was recorded last. */
+static void advance(er_lanes *l, er_lane *lane, const er_target_loss *loss)
+{
+    const er_hyper *hyper = l->edit->hyper;
+    const int64_t d = l->view->model->config.hidden;
+    lane->out->loss[lane->out->steps++] = *loss;
+    if (!isfinite(loss->total)) {
+        lane->out->failed = 1;
+        snprintf(lane->out->reason, sizeof lane->out->reason, "the loss is not finite at step %lld",
+                 (long long)lane->step);
+        leave(lane, ER_STOP_NONFINITE);
+    } else if ((double)loss->total < hyper->early_stop) {
+        leave(lane, ER_STOP_LOSS);
+    } else if (lane->step == hyper->v_num_grad_steps - 1) {
+        leave(lane, ER_STOP_STEPS);
+    } else {
+        adam(lane, d, hyper->v_lr);
+        clamp(lane, d, hyper->clamp_norm_factor);
+        lane->step++;
+    }
+}
+
+/* Guard: the loss never fell by more than a thousandth of its start, although there was something to gain. */
+static int is_flat(const er_target *t)
+{
+    if (t->steps < 2) return 0;
+    float least = t->loss[0].total;
+    for (int64_t i = 1; i < t->steps; i++) least = fminf(least, t->loss[i].total);
+    return t->loss[0].total - least <= 1e-3f * t->loss[0].total;
+}
+
+static int finish(const er_lanes *l, er_lane *lane, er_err *err)
+{
+    const int64_t d = l->view->model->config.hidden;
+    er_target *t = lane->out;
+    t->init_norm = (float)lane->init_norm;
+    t->delta_norm = (float)er_norm64(lane->delta, d);
+    t->flat = is_flat(t);
+    if (t->failed) return 0;
+    ER_TRY(er_alloc(&t->value, (size_t)d, err));
+    for (int64_t i = 0; i < d; i++) t->value[i] = lane->init[i] + lane->delta[i];
+    t->target_norm = (float)er_norm64(t->value, d);
+    return 0;
+}
+
+static int optimise_lanes(er_lanes *l, er_err *err)
+{
+    const er_hyper *hyper = l->edit->hyper;
+    er_target_loss *loss = NULL;
+    ER_TRY(er_arena_take(l->arena, &loss, (size_t)l->count, err));
+    for (int64_t i = 0; i < l->count; i++) {
+        er_target *t = l->lane[i].out;
+        ER_TRY(er_alloc(&t->loss, (size_t)hyper->v_num_grad_steps, err));
+        if (!(l->lane[i].init_norm > 0) || !isfinite(l->lane[i].init_norm)) {
+            t->failed = 1;
+            snprintf(t->reason, sizeof t->reason, "the value before the edit has norm %g", l->lane[i].init_norm);
+            t->stop = ER_STOP_NONFINITE;
+            l->lane[i].live = 0;
+        }
+    }
+    for (int64_t step = 0; step < hyper->v_num_grad_steps; step++) {
+        int64_t live = 0;
+        for (int64_t i = 0; i < l->count; i++) live += l->lane[i].live;
+        if (!live) break;
+        /* the last loss changes nothing but the record: no gradient */
+        ER_TRY(er_lanes_step(l, loss, step < hyper->v_num_grad_steps - 1, err));
+        for (int64_t i = 0; i < l->count; i++)
+            if (l->lane[i].live) advance(l, &l->lane[i], &loss[i]);
+    }
+    for (int64_t i = 0; i < l->count; i++) ER_TRY(finish(l, &l->lane[i], err));
+    return 0;
+}
+
+int er_target_optimise(const er_edit_context *edit, const er_view *view, const er_target_plan *plan,
+                       const er_prompt *prompts, int64_t count, er_target *out, er_work *work, er_err *err)
+{
+    int64_t lanes = plan->lanes > 0 ? plan->lanes : count;
+    memset(out, 0, (size_t)count * sizeof *out);
+    int code = 0;
+    for (int64_t first = 0; !code && first < count; first += lanes) {
+        er_lanes l;
+        int64_t n = count - first < lanes ? count - first : lanes;
+        code = er_lanes_open(&l, edit, view, plan, prompts + first, n, out + first, work, err);
+        if (code) break;
+        code = optimise_lanes(&l, err);
+        er_lanes_close(&l);
+    }
+    for (int64_t i = 0; code && i < count; i++) er_target_free(&out[i]);
+    return code;
+}
+
+int er_target_loss_at(const er_edit_context *edit, const er_view *view, const er_target_plan *plan,
+                      const er_prompt *prompt, const float *delta, er_target_loss *loss, float *gradient,
+                      er_work *work, er_err *err)
+{
+    const int64_t d = view->model->config.hidden;
+    er_lanes l;
+    er_target unused = {0};
+    ER_TRY(er_lanes_open(&l, edit, view, plan, prompt, 1, &unused, work, err));
+    int code = er_lanes_step(&l, loss, 0, err); /* at delta = 0: what KL is measured from */
+    l.lane[0].step = 1;
+    memcpy(l.lane[0].delta, delta, (size_t)d * sizeof *delta);
+    if (!code) code = er_lanes_step(&l, loss, 1, err);
+    if (!code) memcpy(gradient, l.lane[0].gradient, (size_t)d * sizeof *gradient);
+    er_lanes_close(&l);
+    return code;
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "editors/target_lanes.h"
+
+#include "base/memory.h"
+#include "model/kernels.h"
+
+#include <string.h>
+
+enum { HEAD_BYTES = 64 << 20 };
+
+static int64_t active(const er_lanes *l, int64_t row) { return l->text[row]->count - l->start[row]; }
+
+static int lay_out_rows(er_lanes *l, const er_prompt *prompts, er_target *targets, er_err *err)
+{
+    const int64_t d = l->view->model->config.hidden;
+    for (int64_t i = 0; i < l->count; i++) l->rows += prompts[i].templates + 1;
+    ER_TRY(er_arena_take(l->arena, &l->lane, (size_t)l->count, err));
+    ER_TRY(er_arena_take(l->arena, &l->text, (size_t)l->rows, err));
+    ER_TRY(er_arena_take(l->arena, &l->start, (size_t)l->rows, err));
+    int64_t row = 0, base = 0;
+    for (int64_t i = 0; i < l->count; i++) {
+        er_lane *lane = &l->lane[i];
+        *lane = (er_lane){.prompt = &prompts[i], .out = &targets[i], .first_row = row, .base = base, .live = 1};
+        lane->rows = prompts[i].templates + 1;
+        for (int64_t r = 0; r < lane->rows; r++, row++) {
+            l->text[row] = r < prompts[i].templates ? &prompts[i].rows[r] : &prompts[i].kl;
+            l->start[row] = l->plan->naive ? 0 : l->text[row]->subject;
+            lane->tokens += active(l, row);
+        }
+        base += lane->tokens;
+        float **vectors[] = {&lane->init, &lane->delta, &lane->gradient, &lane->mean, &lane->square};
+        for (size_t v = 0; v < sizeof vectors / sizeof *vectors; v++) {
+            ER_TRY(er_arena_take(l->arena, vectors[v], (size_t)d, err));
+            memset(*vectors[v], 0, (size_t)d * sizeof(float));
+        }
+        ER_TRY(er_arena_take(l->arena, &lane->kl_start, (size_t)l->view->model->config.vocab, err));
+    }
+    return 0;
+}
+
+static int lay_out_buffers(er_lanes *l, er_err *err)
+{
+    const er_config *c = &l->view->model->config;
+    int64_t tokens = 0, heads = 0;
+    for (int64_t i = 0; i < l->count; i++) {
+        tokens += l->lane[i].tokens;
+        heads += l->lane[i].prompt->templates * l->lane[i].prompt->target_count + 1;
+    }
+    l->head_rows = HEAD_BYTES / (4 * c->vocab);
+    if (l->head_rows < 16) l->head_rows = 16;
+    if (l->head_rows > heads) l->head_rows = heads;
+    const size_t d = (size_t)c->hidden;
+    ER_TRY(er_arena_take(l->arena, &l->spans, (size_t)l->rows, err));
+    ER_TRY(er_arena_take(l->arena, &l->x_base, (size_t)tokens * d, err));
+    ER_TRY(er_arena_take(l->arena, &l->x, (size_t)tokens * d, err));
+    ER_TRY(er_arena_take(l->arena, &l->x_grad, (size_t)tokens * d, err));
+    ER_TRY(er_arena_take(l->arena, &l->picked, (size_t)l->head_rows * d, err));
+    ER_TRY(er_arena_take(l->arena, &l->picked_grad, (size_t)l->head_rows * d, err));
+    ER_TRY(er_arena_take(l->arena, &l->scratch, (size_t)c->vocab, err));
+    ER_TRY(er_arena_take(l->arena, &l->logits, (size_t)(l->head_rows * c->vocab), err));
+    return 0;
+}
+
+/* target_init is read at row 0 of each lane: the MLP's output or the block's. */
+typedef struct init_reader {
+    er_lanes *l;
+    const int64_t *first; /* (rows) first token of each row in the pass */
+} init_reader;
+
+static void read_init(const init_reader *r, const float *from)
+{
+    const int64_t d = r->l->view->model->config.hidden;
+    for (int64_t i = 0; i < r->l->count; i++) {
+        er_lane *lane = &r->l->lane[i];
+        int64_t token = r->first[lane->first_row] + r->l->text[lane->first_row]->subject;
+        memcpy(lane->init, from + token * d, (size_t)d * sizeof *from);
+        lane->init_norm = er_norm64(lane->init, d);
+    }
+}
+
+static int see_mlp(void *context, int64_t layer, enum er_matrix_id which, const float *in, const float *out,
+                   int64_t tokens, er_err *err)
+{
+    const init_reader *r = context;
+    (void)in, (void)tokens, (void)which, (void)err;
+    if (layer == r->l->plan->layer && r->l->plan->init == ER_INIT_MLP_OUTPUT) read_init(r, out);
+    return 0;
+}
+
+static int see_block(void *context, int64_t layer, float *x, int64_t tokens, er_err *err)
+{
+    const init_reader *r = context;
+    (void)tokens, (void)err;
+    if (layer == r->l->plan->layer && r->l->plan->init == ER_INIT_BLOCK_OUTPUT) read_init(r, x);
+    return 0;
+}
+
+/* Keys and values of the positions before the subject, blocks from..: constants of all steps. */
+static int cache_earlier(er_lanes *l, const float *x, const int64_t *first, er_err *err)
+{
+    const int64_t d = l->view->model->config.hidden, top = l->view->model->config.layers;
+    int64_t tokens = 0;
+    for (int64_t r = 0; r < l->rows; r++) tokens += l->start[r];
+    float *earlier = NULL;
+    ER_TRY(er_alloc(&earlier, (size_t)(tokens * d), err));
+    int64_t t = 0;
+    for (int64_t r = 0; r < l->rows; r++) {
+        memcpy(earlier + t * d, x + first[r] * d, (size_t)(l->start[r] * d) * sizeof *x);
+        l->spans[r] = (er_span){r, 0, l->start[r]};
+        t += l->start[r];
+    }
+    int code = er_forward(l->view, l->cache, l->spans, l->rows, earlier, l->from, top, NULL, NULL, l->work, err);
+    er_free(earlier);
+    return code;
+}
+
+/* Blocks below `from` once over whole rows, target_init on the way. */
+static int run_lower(er_lanes *l, er_err *err)
+{
+    const er_model *m = l->view->model;
+    const int64_t d = m->config.hidden, lower = l->plan->layer + 1;
+    int64_t tokens = 0, *first = NULL, *count = NULL;
+    float *x = NULL;
+    er_cache *cache = NULL;
+    er_tap tap = {.forward = see_mlp, .block = see_block, .matrices = 1u << ER_MATRIX_DOWN};
+    int code = er_arena_take(l->arena, &first, (size_t)l->rows, err);
+    if (!code) code = er_arena_take(l->arena, &count, (size_t)l->rows, err);
+    for (int64_t r = 0; !code && r < l->rows; r++) {
+        first[r] = tokens;
+        count[r] = l->text[r]->count;
+        l->spans[r] = (er_span){r, 0, count[r]};
+        tokens += count[r];
+    }
+    init_reader reader = {l, first};
+    tap.context = &reader;
+    if (!code) code = er_alloc(&x, (size_t)(tokens * d), err);
+    if (!code) code = er_cache_new(&cache, m, l->rows, count, 0, lower, err);
+    if (!code) code = er_cache_new(&l->cache, m, l->rows, count, l->from, m->config.layers, err);
+    for (int64_t r = 0; !code && r < l->rows; r++) code = er_embed(m, x + first[r] * d, l->text[r]->ids, count[r], err);
+    if (!code && l->plan->naive) memcpy(l->x_base, x, (size_t)(tokens * d) * sizeof *x);
+    if (!code) code = er_forward(l->view, cache, l->spans, l->rows, x, 0, lower, NULL, &tap, l->work, err);
+    if (!code && !l->plan->naive) {
+        float *to = l->x_base;
+        for (int64_t r = 0; r < l->rows; to += active(l, r) * d, r++)
+            memcpy(to, x + (first[r] + l->start[r]) * d, (size_t)(active(l, r) * d) * sizeof *x);
+        code = cache_earlier(l, x, first, err);
+    }
+    er_cache_free(cache);
+    er_free(x);
+    return code;
+}
+
+int er_lanes_open(er_lanes *out, const er_edit_context *edit, const er_view *view, const er_target_plan *plan,
+                  const er_prompt *prompts, int64_t count, er_target *targets, er_work *work, er_err *err)
+{
+    *out = (er_lanes){.edit = edit, .view = view, .plan = plan, .count = count, .work = work};
+    out->from = plan->naive ? 0 : plan->layer + 1;
+    int code = er_arena_new(&out->arena, 0, err);
+    if (!code) code = lay_out_rows(out, prompts, targets, err);
+    if (!code) code = lay_out_buffers(out, err);
+    if (!code) code = er_tape_new(&out->tape, view->model, err);
+    if (!code) code = run_lower(out, err);
+    if (code) er_lanes_close(out);
+    return code;
+}
+
+void er_lanes_close(er_lanes *l)
+{
+    er_tape_free(l->tape);
+    er_cache_free(l->cache);
+    er_arena_free(l->arena);
+    *l = (er_lanes){.count = 0};
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside of target.c: the rows of requests that are optimised side by side, and what does not depend on delta. */
+#ifndef ER_EDITORS_TARGET_LANES_H
+#define ER_EDITORS_TARGET_LANES_H
+
+#include "editors/target.h"
+
+/* One request: its rows are the templates' and then the KL row; `rows` of them from first_row in the cache. */
+typedef struct er_lane {
+    const er_prompt *prompt;
+    er_target *out;
+    int64_t first_row, rows;
+    int64_t base;           /* first of its tokens in er_lanes.x_base */
+    int64_t tokens;         /* active ones, all rows */
+    int64_t step;
+    int live;
+    double init_norm;
+    float *init, *delta, *gradient, *mean, *square; /* (d) each */
+    float *kl_start;        /* (V) log-softmax of the KL row at delta = 0 */
+} er_lane;
+
+typedef struct er_lanes {
+    const er_edit_context *edit;
+    const er_view *view;
+    const er_target_plan *plan;
+    int64_t count, rows, from; /* from: first block that runs in a step */
+    er_lane *lane;
+    const er_text_row **text;  /* (rows) */
+    int64_t *start;            /* (rows) first active position: the subject's, or 0 in the naive twin */
+    er_cache *cache;           /* blocks from .. L-1 */
+    float *x_base;             /* active tokens of all lanes: stream before block `from` at delta = 0 */
+    er_arena *arena;
+    er_tape *tape;
+    er_work *work;
+    /* one step's buffers, for all active tokens */
+    er_span *spans;
+    float *x, *x_grad, *picked, *picked_grad, *logits, *scratch;
+    int64_t head_rows;         /* rows of logits at once */
+} er_lanes;
+
+/* Everything before the first step: rows, caches of the positions before the subject, target_init. */
+int er_lanes_open(er_lanes *out, const er_edit_context *edit, const er_view *view, const er_target_plan *plan,
+                  const er_prompt *prompts, int64_t count, er_target *targets, er_work *work, er_err *err);
+void er_lanes_close(er_lanes *l);
+
+/* Loss of every live lane at its delta into loss[lane], and, when gradients != 0, lane.gradient. */
+int er_lanes_step(er_lanes *l, er_target_loss *loss, int gradients, er_err *err);
+
+#endif

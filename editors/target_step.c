@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One step of the value optimisation (spec section 4): stream + delta, blocks above, head where it is read, loss,
+ * gradient back to delta. */
+#include "editors/target_lanes.h"
+
+#include "base/memory.h"
+#include "model/kernels.h"
+
+#include <string.h>
+
+/* A row of logits that is read: lane, row of the lane, which target id (-1: the KL row), token in the step. */
+typedef struct reading {
+    er_lane *lane;
+    int64_t index; /* lane's index */
+    int64_t row, target, token;
+} reading;
+
+/* Sums of one lane while its rows of logits pass; nll per row is finished before the next row starts. */
+typedef struct tally {
+    float nll_row, nll, probability, kl;
+} tally;
+
+/* Naive twin: delta enters by the tap after the edited block. */
+typedef struct injector {
+    const er_lanes *l;
+    const int64_t *subject; /* token of each row's subject in the step */
+} injector;
+
+static void add_delta(const er_lanes *l, float *x, const int64_t *subject)
+{
+    const int64_t d = l->view->model->config.hidden;
+    for (int64_t i = 0, row = 0; i < l->count; i++) {
+        if (!l->lane[i].live) continue;
+        for (int64_t r = 0; r < l->lane[i].rows; r++, row++) er_add(x + subject[row] * d, l->lane[i].delta, d);
+    }
+}
+
+static int inject(void *context, int64_t layer, float *x, int64_t tokens, er_err *err)
+{
+    const injector *in = context;
+    (void)tokens, (void)err;
+    if (layer == in->l->plan->layer) add_delta(in->l, x, in->subject);
+    return 0;
+}
+
+/* Spans and stream of the live lanes; subject[k] is the token of the k-th live row's subject. */
+static int64_t gather_live(er_lanes *l, int64_t *subject)
+{
+    const int64_t d = l->view->model->config.hidden;
+    int64_t rows = 0, tokens = 0;
+    for (int64_t i = 0; i < l->count; i++) {
+        const er_lane *lane = &l->lane[i];
+        if (!lane->live) continue;
+        memcpy(l->x + tokens * d, l->x_base + lane->base * d, (size_t)(lane->tokens * d) * sizeof *l->x);
+        for (int64_t r = 0; r < lane->rows; r++, rows++) {
+            int64_t row = lane->first_row + r, count = l->text[row]->count - l->start[row];
+            l->spans[rows] = (er_span){row, l->start[row], count};
+            subject[rows] = tokens + l->text[row]->subject - l->start[row];
+            tokens += count;
+        }
+    }
+    return rows;
+}
+
+/* Which rows of logits the loss reads, in lane, row, target order; returns their number. */
+static int64_t list_readings(const er_lanes *l, const int64_t *subject, reading *out)
+{
+    int64_t n = 0, live_row = 0;
+    for (int64_t i = 0; i < l->count; i++) {
+        er_lane *lane = &l->lane[i];
+        if (!lane->live) continue;
+        for (int64_t r = 0; r < lane->rows; r++, live_row++) {
+            const er_text_row *text = l->text[lane->first_row + r];
+            int kl = r == lane->prompt->templates;
+            for (int64_t j = 0; j < (kl ? 1 : lane->prompt->target_count); j++)
+                out[n++] = (reading){lane, i, r, kl ? -1 : j,
+                                     subject[live_row] + (kl ? 0 : text->answer + j - text->subject)};
+        }
+    }
+    return n;
+}
+
+/* nll of one target id; with gradients the row of logits becomes dloss/dlogits = (softmax - onehot) / (rows * T). */
+static void read_target(const reading *at, float *logits, int64_t vocab, tally *sum, int gradients)
+{
+    const er_prompt *p = at->lane->prompt;
+    const float lse = er_log_sum_exp(logits, vocab, NULL);
+    const int32_t id = p->target[at->target];
+    sum->nll_row += lse - logits[id];
+    if (at->target == p->target_count - 1) {
+        float nll = sum->nll_row / (float)p->target_count;
+        sum->nll += nll;
+        sum->probability += er_math_expf(-nll);
+        sum->nll_row = 0;
+    }
+    if (!gradients) return;
+    const float scale = 1.0f / (float)(p->templates * p->target_count);
+    er_exp_shifted(logits, logits, lse, vocab);
+    logits[id] -= 1.0f;
+    for (int64_t v = 0; v < vocab; v++) logits[v] *= scale;
+}
+
+/* KL(current || start) at the subject of "<subject> is a"; gradient factor * p (lp - q - KL). */
+static void read_kl(const er_lanes *l, const reading *at, float *logits, int64_t vocab, tally *sum, int gradients)
+{
+    er_lane *lane = at->lane;
+    const float lse = er_log_sum_exp(logits, vocab, NULL), factor = (float)l->edit->hyper->kl_factor;
+    float *difference = l->scratch;
+    if (lane->step == 0)
+        for (int64_t v = 0; v < vocab; v++) lane->kl_start[v] = logits[v] - lse;
+    for (int64_t v = 0; v < vocab; v++) difference[v] = logits[v] - lse - lane->kl_start[v];
+    er_exp_shifted(logits, logits, lse, vocab);
+    const float kl = er_dot(logits, difference, vocab);
+    sum->kl = factor * kl;
+    if (gradients)
+        for (int64_t v = 0; v < vocab; v++) logits[v] *= factor * (difference[v] - kl);
+}
+
+static int read_logits(er_lanes *l, const reading *list, int64_t count, tally *sums, int gradients, er_err *err)
+{
+    const er_model *m = l->view->model;
+    const int64_t d = m->config.hidden, vocab = m->config.vocab;
+    for (int64_t first = 0; first < count; first += l->head_rows) {
+        int64_t rows = count - first < l->head_rows ? count - first : l->head_rows;
+        for (int64_t r = 0; r < rows; r++)
+            memcpy(l->picked + r * d, l->x + list[first + r].token * d, (size_t)d * sizeof *l->x);
+        ER_TRY(er_head(m, l->logits, l->picked, rows, l->work, err));
+        for (int64_t r = 0; r < rows; r++) {
+            const reading *at = &list[first + r];
+            float *row = l->logits + r * vocab;
+            if (at->target < 0)
+                read_kl(l, at, row, vocab, &sums[at->index], gradients);
+            else
+                read_target(at, row, vocab, &sums[at->index], gradients);
+        }
+        if (!gradients) continue;
+        ER_TRY(er_head_back(m, l->picked_grad, l->logits, l->picked, rows, l->work, err));
+        for (int64_t r = 0; r < rows; r++)
+            memcpy(l->x_grad + list[first + r].token * d, l->picked_grad + r * d, (size_t)d * sizeof *l->x);
+    }
+    return 0;
+}
+
+static void finish_losses(const er_lanes *l, const tally *sums, er_target_loss *loss)
+{
+    const er_hyper *hyper = l->edit->hyper;
+    const int64_t d = l->view->model->config.hidden;
+    for (int64_t i = 0; i < l->count; i++) {
+        const er_lane *lane = &l->lane[i];
+        if (!lane->live) continue;
+        const float rows = (float)lane->prompt->templates;
+        er_target_loss *o = &loss[i];
+        o->nll = sums[i].nll / rows;
+        o->kl = sums[i].kl;
+        o->decay = (float)(hyper->v_weight_decay * er_norm64(lane->delta, d) / (lane->init_norm * lane->init_norm));
+        o->total = o->nll + o->kl + o->decay;
+        o->probability = sums[i].probability / rows;
+    }
+}
+
+/* dL/ddelta = sum over rows of the gradient at the subject + decay * delta / (|delta| |init|^2). */
+static void collect_gradients(er_lanes *l, const int64_t *subject)
+{
+    const int64_t d = l->view->model->config.hidden;
+    for (int64_t i = 0, row = 0; i < l->count; i++) {
+        er_lane *lane = &l->lane[i];
+        if (!lane->live) continue;
+        memset(lane->gradient, 0, (size_t)d * sizeof *lane->gradient);
+        for (int64_t r = 0; r < lane->rows; r++, row++) er_add(lane->gradient, l->x_grad + subject[row] * d, d);
+        double norm = er_norm64(lane->delta, d);
+        if (norm > 0)
+            er_axpy(lane->gradient,
+                    (float)(l->edit->hyper->v_weight_decay / (norm * lane->init_norm * lane->init_norm)), lane->delta,
+                    d);
+    }
+}
+
+int er_lanes_step(er_lanes *l, er_target_loss *loss, int gradients, er_err *err)
+{
+    const er_config *c = &l->view->model->config;
+    er_arena_mark mark = er_arena_mark_now(l->arena);
+    int64_t *subject = NULL, heads = 0;
+    reading *list = NULL;
+    tally *sums = NULL;
+    for (int64_t i = 0; i < l->count; i++) heads += l->lane[i].prompt->templates * l->lane[i].prompt->target_count + 1;
+    ER_TRY(er_arena_take(l->arena, &subject, (size_t)l->rows, err));
+    ER_TRY(er_arena_take(l->arena, &list, (size_t)heads, err));
+    ER_TRY(er_arena_take(l->arena, &sums, (size_t)l->count, err));
+    memset(sums, 0, (size_t)l->count * sizeof *sums);
+    int64_t rows = gather_live(l, subject), tokens = er_spans_tokens(l->spans, rows);
+    injector in = {l, subject};
+    er_tap tap = {.context = &in, .block = inject};
+    if (!l->plan->naive) add_delta(l, l->x, subject);
+    int code = er_forward(l->view, l->cache, l->spans, rows, l->x, l->from, c->layers, gradients ? l->tape : NULL,
+                          l->plan->naive ? &tap : NULL, l->work, err);
+    int64_t count = list_readings(l, subject, list);
+    if (gradients) memset(l->x_grad, 0, (size_t)(tokens * c->hidden) * sizeof *l->x_grad);
+    if (!code) code = read_logits(l, list, count, sums, gradients, err);
+    if (!code) finish_losses(l, sums, loss);
+    if (!code && gradients) {
+        code = er_backward(l->view, l->cache, l->spans, rows, l->x_grad, l->plan->layer + 1, c->layers, l->tape, NULL,
+                           l->work, err);
+        if (!code) collect_gradients(l, subject);
+    }
+    er_arena_release(l->arena, mark);
+    return code;
+}
