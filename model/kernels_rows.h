@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Internal template: element-wise and reducing kernels, compiled once per instruction set. Loops without a reduction
+ * are left to the compiler, which may only put independent elements side by side: bits do not depend on that. */
+#include "model/kernels_math.h"
+
+#include <math.h>
+
+static float dot(const float *a, const float *b, int64_t n)
+{
+    lanes sum = lanes_set(0.0f);
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) sum = lanes_fma(lanes_load(a + i), lanes_load(b + i), sum);
+    if (i < n) {
+        float lane[16];
+        lanes_put(lane, sum);
+        for (int j = 0; i + j < n; j++) lane[j] = __builtin_fmaf(a[i + j], b[i + j], lane[j]);
+        sum = lanes_load(lane);
+    }
+    return lanes_tree(sum);
+}
+
+/* Sum of a row in lanes. */
+static float total(const float *a, int64_t n)
+{
+    lanes sum = lanes_set(0.0f);
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) sum = lanes_add(sum, lanes_load(a + i));
+    if (i < n) {
+        float lane[16];
+        lanes_put(lane, sum);
+        for (int j = 0; i + j < n; j++) lane[j] += a[i + j];
+        sum = lanes_load(lane);
+    }
+    return lanes_tree(sum);
+}
+
+/* The greatest element; NaN is passed over, so that an all-NaN row gives -infinity. */
+static float greatest(const float *a, int64_t n)
+{
+    lanes most = lanes_set(-INFINITY);
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) most = lanes_max(lanes_load(a + i), most);
+    float lane[16], result;
+    lanes_put(lane, most);
+    for (int j = 0; i + j < n; j++) lane[j] = a[i + j] > lane[j] ? a[i + j] : lane[j];
+    result = lane[0];
+    for (int j = 1; j < 16; j++) result = lane[j] > result ? lane[j] : result;
+    return result;
+}
+
+static double norm64(const float *a, int64_t n)
+{
+    union {
+        lanes64 v;
+        double lane[16];
+    } sum = {.lane = {0}};
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) sum.v = lanes64_squares(sum.v, a + i);
+    for (int j = 0; i + j < n; j++) sum.lane[j] = __builtin_fma((double)a[i + j], (double)a[i + j], sum.lane[j]);
+    return sqrt(lanes64_tree(sum.lane));
+}
+
+static void add(float *y, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) y[i] += x[i];
+}
+
+static void axpy(float *y, float a, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) y[i] = __builtin_fmaf(a, x[i], y[i]);
+}
+
+static void rms_norm(float *y, const float *x, const float *gain, int64_t m, int64_t n, float eps)
+{
+    for (int64_t row = 0; row < m; row++, x += n, y += n) {
+        float r = sqrtf(dot(x, x, n) / (float)n + eps);
+        for (int64_t i = 0; i < n; i++) y[i] = gain[i] * (x[i] / r);
+    }
+}
+
+static void rms_norm_back(float *x_grad, const float *y_grad, const float *x, const float *gain, int64_t m, int64_t n,
+                          float eps, int accumulate)
+{
+    for (int64_t row = 0; row < m; row++, x += n, y_grad += n, x_grad += n) {
+        float r = sqrtf(dot(x, x, n) / (float)n + eps), lane[16] = {0}; /* lanes of a . x, a = gain y_grad */
+        int64_t i = 0;
+        for (; i + 16 <= n; i += 16)
+            for (int j = 0; j < 16; j++) lane[j] = __builtin_fmaf(gain[i + j] * y_grad[i + j], x[i + j], lane[j]);
+        for (int j = 0; i + j < n; j++) lane[j] = __builtin_fmaf(gain[i + j] * y_grad[i + j], x[i + j], lane[j]);
+        float pull = lanes_tree(lanes_load(lane)) / (float)n / (r * r) / r;
+        if (accumulate)
+            for (i = 0; i < n; i++) x_grad[i] += __builtin_fmaf(-x[i], pull, gain[i] * y_grad[i] / r);
+        else
+            for (i = 0; i < n; i++) x_grad[i] = __builtin_fmaf(-x[i], pull, gain[i] * y_grad[i] / r);
+    }
+}
+
+static void swiglu(float *out, const float *gate, const float *up, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) out[i] = gate[i] / (1.0f + er_inline_expf(-gate[i])) * up[i];
+}
+
+/* silu'(g) = s (1 + g (1 - s)), s = 1 / (1 + e^-g) */
+static void swiglu_back(float *gate_grad, float *up_grad, const float *out_grad, const float *gate, const float *up,
+                        int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float g = gate[i], d = out_grad[i], s = 1.0f / (1.0f + er_inline_expf(-g));
+        float slope = s * __builtin_fmaf(g, 1.0f - s, 1.0f), u = up[i];
+        up_grad[i] = d * (g * s);
+        gate_grad[i] = d * u * slope;
+    }
+}
+
+static void exp_shifted(float *out, const float *row, float shift, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) out[i] = er_inline_expf(row[i] - shift);
+}
+
+static float log_sum_exp(const float *row, int64_t n, int64_t *argmax)
+{
+    enum { CHUNK = 1024 }; /* a multiple of 16: lanes go on from chunk to chunk */
+    float part[CHUNK], most = greatest(row, n);
+    if (argmax) {
+        int64_t i = 0;
+        while (i < n && !(row[i] == most)) i++;
+        *argmax = i < n ? i : 0;
+    }
+    if (!(fabsf(most) < INFINITY) && n > 0) { /* infinite: no difference to take; NaN still shows */
+        for (int64_t i = 0; i < n; i++)
+            if (row[i] != row[i]) return row[i];
+        return most;
+    }
+    lanes sum = lanes_set(0.0f);
+    for (int64_t from = 0; from < n; from += CHUNK) {
+        int64_t count = n - from < CHUNK ? n - from : CHUNK, i = 0;
+        exp_shifted(part, row + from, most, count);
+        for (; i + 16 <= count; i += 16) sum = lanes_add(sum, lanes_load(part + i));
+        if (i < count) {
+            float lane[16];
+            lanes_put(lane, sum);
+            for (int j = 0; i + j < count; j++) lane[j] += part[i + j];
+            sum = lanes_load(lane);
+        }
+    }
+    return most + er_math_logf(lanes_tree(sum));
+}
+
+static void rope(float *x, const float *cosine, const float *sine, int64_t heads, int64_t head_dim, int64_t dim,
+                 int inverse)
+{
+    int64_t half = dim / 2;
+    float sign = inverse ? -1.0f : 1.0f;
+    for (int64_t h = 0; h < heads; h++, x += head_dim) {
+        float *first = x, *second = x + half;
+        for (int64_t i = 0; i < half; i++) {
+            float a = first[i], b = second[i], c = cosine[i], s = sign * sine[i];
+            first[i] = a * c - b * s;
+            second[i] = b * c + a * s;
+        }
+    }
+}

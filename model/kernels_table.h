@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Internal: the kernels of one instruction set, and what they share. */
+#ifndef ER_MODEL_KERNELS_TABLE_H
+#define ER_MODEL_KERNELS_TABLE_H
+
+#include "model/kernels.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Members have the meaning of the er_ function of the same name (model/kernels.h). */
+typedef struct er_kernels {
+    const char *name;
+    void (*product)(float *, int64_t, const float *, int64_t, int64_t, const er_matrix *);
+    void (*product_back)(float *, int64_t, const float *, int64_t, int64_t, const er_matrix *);
+    void (*product64)(double *, int64_t, const double *, int64_t, const double *, int64_t, int64_t, int64_t, int64_t,
+                      int, int);
+    void (*gram64)(double *, const float *, int64_t, int64_t, int64_t);
+    float (*dot)(const float *, const float *, int64_t);
+    double (*norm64)(const float *, int64_t);
+    void (*add)(float *, const float *, int64_t);
+    void (*axpy)(float *, float, const float *, int64_t);
+    void (*rms_norm)(float *, const float *, const float *, int64_t, int64_t, float);
+    void (*rms_norm_back)(float *, const float *, const float *, const float *, int64_t, int64_t, float, int);
+    void (*swiglu)(float *, const float *, const float *, int64_t);
+    void (*swiglu_back)(float *, float *, const float *, const float *, const float *, int64_t);
+    float (*log_sum_exp)(const float *, int64_t, int64_t *);
+    void (*exp_shifted)(float *, const float *, float, int64_t);
+    void (*rope)(float *, const float *, const float *, int64_t, int64_t, int64_t, int);
+    void (*attend)(float *, float *, const float *, const er_seen *, int64_t, float);
+    void (*attend_back)(float *, float *, float *, int64_t, const float *, const float *, float *, const float *,
+                        const er_seen *, int64_t, float);
+} er_kernels;
+
+extern const er_kernels er_kernels_scalar;
+#if defined(__x86_64__)
+extern const er_kernels er_kernels_avx2, er_kernels_avx512;
+#endif
+
+/* Threads for a call of so much work (multiply-adds, or floats touched): 1 inside a parallel region and for little. */
+int er_kernels_threads(double work);
+/* Scratch of the calling thread, at least so many bytes, aligned to 64; valid until the thread's next call. */
+void *er_kernels_scratch(size_t bytes);
+
+/* Calls er_tick() about every ER_TICK_WORK multiply-adds, on the thread that may. */
+#define ER_TICK_WORK 2e7
+typedef struct er_pace {
+    int ticks; /* this thread is the main thread, outside any other parallel region */
+    double work;
+} er_pace;
+void er_pace_add(er_pace *pace, double work);
+
+#endif
