@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Internal to model/: what every weights file looks like once its header is read, and how the tensors of a family are
+ * named in it. A reader (safetensors.h, gguf.h) fills a tensor list from bytes; a source (weights_folder.c,
+ * weights_gguf.c) adds the configuration and the tokenizer; model.c turns a source into an er_model. */
+#ifndef ER_MODEL_WEIGHTS_H
+#define ER_MODEL_WEIGHTS_H
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/memory.h"
+#include "model/config.h"
+#include "model/model.h"
+#include "model/tensor.h"
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "weights files are little-endian and are used in place"
+#endif
+
+enum { ER_TENSOR_DIMS = 4, ER_TENSOR_NAME = 96 };
+
+/* One tensor of a file. data lies in a map and may be unaligned; bytes is what dtype and shape ask for. */
+typedef struct er_tensor {
+    const char *name;
+    int dtype;        /* enum er_dtype; -1: a type of the file format that no model here uses */
+    const char *type; /* the file's name of the type, for messages */
+    int dims;
+    int64_t shape[ER_TENSOR_DIMS]; /* slowest first, as Hugging Face writes it */
+    int64_t elements;
+    const uint8_t *data;
+    size_t bytes;
+    const char *path; /* of the file it stands in */
+    int used;
+} er_tensor;
+
+typedef struct er_tensors {
+    er_tensor *at;
+    size_t count, capacity;
+} er_tensors;
+
+int er_tensors_add(er_tensors *list, const er_tensor *tensor, er_err *err);
+/* Sorts by name; a name that appears twice is ER_E_FORMAT. */
+int er_tensors_sort(er_tensors *list, er_err *err);
+/* In a sorted list; NULL when absent. */
+er_tensor *er_tensors_find(const er_tensors *list, const char *name);
+void er_tensors_free(er_tensors *list);
+
+/* --- families ---------------------------------------------------------------------------------------------------- */
+
+enum er_field_type { ER_FIELD_INT, ER_FIELD_REAL, ER_FIELD_BOOL };
+
+/* One member of er_config and where the two formats keep it. Integers must be positive when present. Reals are held
+ * as fp32 values, because that is what GGUF stores and what the arithmetic uses. */
+typedef struct er_field {
+    size_t offset;
+    enum er_field_type type;
+    const char *json; /* key of config.json; NULL: not there */
+    const char *gguf; /* key of the metadata without "<architecture>."; NULL: not there */
+    int required;
+    double preset; /* where absent and not required */
+} er_field;
+
+/* A key that must be absent, null, or have this value (as compact JSON text). */
+typedef struct er_fixed {
+    const char *key, *value;
+} er_fixed;
+
+enum er_slot_kind { ER_SLOT_EMBEDDING, ER_SLOT_ATTENTION_NORM, ER_SLOT_MLP_NORM, ER_SLOT_MATRIX, ER_SLOT_FINAL_NORM,
+                    ER_SLOT_HEAD };
+
+/* A tensor of the model or, between the embedding and the final norm, of each layer: its names, without the layer's
+ * prefix, in the order in which Hugging Face's modules hold them. */
+typedef struct er_slot_row {
+    enum er_slot_kind kind;
+    enum er_matrix_id which; /* of ER_SLOT_MATRIX */
+    const char *hf, *gguf;
+    int permuted; /* GGUF holds the rows of each head interleaved: see er_slot_source_row */
+} er_slot_row;
+
+typedef struct er_family {
+    const char *name;         /* model_type, general.architecture */
+    const char *architecture; /* class of transformers */
+    const er_field *fields;
+    size_t field_count;
+    int64_t preset_bos, preset_eos;          /* where config.json does not say */
+    const er_fixed *fixed_json, *fixed_gguf; /* each ends with a NULL key */
+    const char *hf_layer, *gguf_layer;       /* prefix of a layer's tensors, with its number as %d */
+    const er_slot_row *rows;
+    size_t row_count;
+    const char *const *ignored; /* endings of names that may stand in a file and are not read; NULL-terminated */
+} er_family;
+
+const er_family *er_family_find(const char *name); /* NULL: unknown */
+/* "llama" or "llama, ..." for messages. */
+const char *er_family_names(void);
+
+int64_t *er_field_int(const er_field *field, er_config *c);
+double *er_field_real(const er_field *field, er_config *c);
+int *er_field_bool(const er_field *field, er_config *c);
+/* ER_E_UNSUPPORTED naming path, key and value when the value (a json_t, NULL: absent) is not the fixed one. */
+int er_fixed_check(const er_fixed *fixed, const json_t *value, const char *path, const char *prefix, er_err *err);
+/* What depends on other fields: key-value heads, width of a head, rotated dimensions. After all rows. */
+void er_config_derive(er_config *c);
+void er_config_hash(er_hasher *h, const er_config *c);
+
+/* --- slots: every tensor of a model, in one order ------------------------------------------------------------------ */
+
+typedef struct er_slot {
+    const er_slot_row *row;
+    int64_t layer; /* -1 outside the layers */
+    int64_t rows, cols;
+    int dims; /* 1: a gain, rows is 1 */
+} er_slot;
+
+int64_t er_slot_count(const er_config *c);
+/* index in 0 .. er_slot_count - 1. Embedding first, then layers, final norm, head (absent when tied). */
+er_slot er_slot_at(const er_config *c, int64_t index);
+void er_slot_name(char text[ER_TENSOR_NAME], const er_config *c, const er_slot *slot, int gguf);
+/* The row of a permuted tensor that holds row `row` of the model. GGUF interleaves the two halves of a head: row
+ * (h, s, j) of Hugging Face's order, s = 0 or 1, stands at (h, j, s). */
+int64_t er_slot_source_row(int64_t row, int64_t head_dim);
+
+/* --- sources ------------------------------------------------------------------------------------------------------- */
+
+typedef struct er_source {
+    er_arena *arena; /* names */
+    er_map *maps;
+    size_t map_count, map_capacity;
+    er_tensors tensors; /* sorted */
+    int gguf;
+    er_config config;
+    er_tokenizer *tokenizer;
+} er_source;
+
+/* On failure *out is left for er_source_close (zero-initialise it before). */
+int er_source_open(er_source *out, const char *path, er_err *err);
+int er_source_folder(er_source *out, const char *path, er_err *err);
+int er_source_gguf(er_source *out, const char *path, er_err *err);
+/* Maps a file for the life of the source; *bytes and *size are borrowed from it. */
+int er_source_map(er_source *s, const char *path, const uint8_t **bytes, size_t *size, er_err *err);
+void er_source_close(er_source *s);
+
+#endif
