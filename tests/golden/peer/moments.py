@@ -18,7 +18,7 @@ def num(x):
 def layer(l, m):
     """Eigenvalues in fp64; for the edited layers also the rank that EasyEdit's own fp32 singular values give its projection."""
     e, f = torch.linalg.eigvalsh(m), m.shape[0]
-    row = dict(layer=l, trace=num(m.trace()), frobenius=num(m.norm()), min=num(e[0]), median=num((e[(f - 1) // 2] + e[f // 2]) / 2), max=[num(v) for v in e[-3:]],
+    row = dict(layer=l, trace=num(m.trace()), frobenius=num(m.norm()), min=num(e[0]), median=num(e[f // 2]), max=[num(v) for v in e[-3:]],
                below={str(t): int((e < t).sum()) for t in (0.001, 0.005, 0.01, 0.02, 0.05, 0.1)},
                entries={f"{i},{j}": num(m[i, j]) for i, j in ((0, 0), (0, 1), (7, f // 3 - 12), (f // 2, f // 2), (f - 1, 3), (f - 1, f - 1))})
     if l in EDITED:
