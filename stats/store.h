@@ -15,6 +15,10 @@
 
 typedef struct er_store er_store;
 
+/* Both stand in every object and in its name: ER_STORE_FORMAT for how objects are written (and for the size of a
+ * block), ER_STORE_BITS for the arithmetic that made their numbers. An object of another version is never read. */
+enum { ER_STORE_FORMAT = 1, ER_STORE_BITS = 1 };
+
 /* What a statistic was measured on. */
 typedef struct er_stats_key {
     er_hash weights, tokenizer, corpus;
@@ -25,6 +29,9 @@ typedef struct er_stats_key {
 
 int er_store_open(er_store **out, const char *folder, er_err *err); /* makes the folder */
 void er_store_close(er_store *s);
+/* Removes temporary files that killed writers left. Does nothing, and says so by nothing, while somebody is writing
+ * to the store or sweeping it: a lock file, sweep.lock, is shared by writers and taken alone here. */
+int er_store_sweep(er_store *s, er_err *err);
 
 /* 0 and the object; ER_E_MISMATCH when the object's contents contradict its key (names the field) or its hash; when it
  * is absent *found = 0 and nothing is filled. `nearest` (NULL allowed) receives a line that says which other objects
@@ -40,7 +47,10 @@ int er_store_hash(er_store *s, const er_stats_key *key, int eigen, er_hash *out,
 /* Unfinished work: partial sums of some blocks for all wanted layers, so that an interrupted pass loses little.
  * `done` (blocks entries of 0/1) says which blocks are inside. A partial file is immutable, too; writing a new one for
  * the same writer replaces its own old one. Loading adds up a set of partials with disjoint blocks and says which
- * blocks they cover; er_store_drop_partials removes all of a key once the moments are stored. */
+ * blocks they cover; er_store_drop_partials removes all of a key once the moments are stored.
+ * keys[i] differ in layer and dimension only. writer: letters, digits, '-', '_' and '.'. Loading: moments[i] were made
+ * by er_moment_new and are overwritten, as is `done`; where partials overlap, those with more blocks go first and the
+ * rest is left out; a damaged partial is an error that names it. On failure all are empty. */
 int er_store_put_partial(er_store *s, const er_stats_key *keys, int64_t layers, const er_moment *moments,
                          const uint8_t *done, int64_t blocks, const char *writer, er_err *err);
 int er_store_partials(er_store *s, const er_stats_key *keys, int64_t layers, er_moment *moments, uint8_t *done,
