@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The engine against torch on two tiny models, against finite differences, and against itself: a token's state must
+ * not depend on how texts are grouped, cached or truncated. */
+#include "tests/support.h"
+
+#include "base/random.h"
+#include "base/text.h"
+#include "model/forward.h"
+#include "model/generate.h"
+#include "model/kernels.h"
+
+#include <math.h>
+#include <omp.h>
+
+static const char *const folders[] = {"tiny-llama", "tiny-llama-untied"};
+
+typedef struct rig {
+    er_model *model;
+    er_view view;
+    er_work *work;
+} rig;
+
+static void rig_open(rig *r, const char *name)
+{
+    er_err err = ER_ERR_INIT;
+    char path[256];
+    snprintf(path, sizeof path, "tests/fixtures/%s", name);
+    OK(er_model_open(&r->model, path, ER_F32, &err));
+    OK(er_view_open(&r->view, r->model, &err));
+    OK(er_work_new(&r->work, r->model, &err));
+}
+
+static void rig_close(rig *r)
+{
+    er_work_free(r->work);
+    er_view_close(&r->view);
+    er_model_close(r->model);
+}
+
+static void encode(const rig *r, er_ids *ids, const char *text)
+{
+    er_err err = ER_ERR_INIT;
+    OK(er_encode(r->model->tokenizer, ids, text, strlen(text), 1, &err));
+}
+
+static void scores_equal_torch(void **state)
+{
+    (void)state;
+    json_t *golden = test_json("tests/golden/tiny.json");
+    for (size_t f = 0; f < 2; f++) {
+        rig r;
+        er_err err = ER_ERR_INIT;
+        rig_open(&r, folders[f]);
+        size_t i;
+        json_t *text;
+        json_array_foreach(json_object_get(golden, folders[f]), i, text)
+        {
+            er_ids ids = {0};
+            float want[512], got[512], gap[64];
+            encode(&r, &ids, json_string_value(json_object_get(text, "text")));
+            json_t *list = json_object_get(text, "ids");
+            assert_int_equal(ids.count, json_array_size(list));
+            for (int64_t t = 0; t < ids.count; t++)
+                assert_int_equal(ids.at[t], json_integer_value(json_array_get(list, (size_t)t)));
+            assert_int_equal(test_floats(want, 512, json_object_get(text, "logprobs")), ids.count);
+            OK(er_score_ids(&r.view, got, ids.at, ids.count, r.work, &err));
+            for (int64_t t = 1; t < ids.count; t++)
+                if (!(fabsf(got[t] - want[t]) <= 1e-4f)) fail_msg("token %d: %g, torch %g", (int)t, got[t], want[t]);
+            json_t *greedy = json_object_get(text, "greedy");
+            size_t steps = test_floats(gap, 64, json_object_get(text, "greedy_gap"));
+            int64_t before = ids.count;
+            er_draw draw = {.top_k = 1};
+            OK(er_generate(&r.view, &ids, 1, before + (int64_t)steps, 0, &draw, r.work, &err));
+            for (size_t s = 0; s < steps && gap[s] > 1e-3f; s++)
+                assert_int_equal(ids.at[before + (int64_t)s], json_integer_value(json_array_get(greedy, s)));
+            er_ids_free(&ids);
+        }
+        rig_close(&r);
+    }
+    json_decref(golden);
+}
+
+/* Loss of the last `last` tokens' mean nll and its gradient at every block's output. */
+typedef struct gradients {
+    float *at; /* (layers, T, d) */
+    int64_t tokens, d;
+} gradients;
+
+static int keep_gradient(void *context, int64_t layer, const float *g, int64_t tokens, er_err *err)
+{
+    gradients *k = context;
+    (void)err;
+    memcpy(k->at + layer * k->tokens * k->d, g, (size_t)(tokens * k->d) * sizeof *g);
+    return 0;
+}
+
+static float loss_and_gradient(rig *r, const er_ids *ids, int64_t last, gradients *keep)
+{
+    er_err err = ER_ERR_INIT;
+    const er_config *c = &r->model->config;
+    const int64_t n = ids->count, d = c->hidden;
+    er_cache *cache;
+    er_tape *tape;
+    float *x, *g, *logits;
+    OK(er_cache_new(&cache, r->model, 1, &n, 0, c->layers, &err));
+    OK(er_tape_new(&tape, r->model, &err));
+    OK(er_alloc(&x, (size_t)(n * d), &err));
+    OK(er_alloc(&g, (size_t)(n * d), &err));
+    OK(er_alloc(&logits, (size_t)(last * c->vocab), &err));
+    er_span all = {0, 0, n};
+    OK(er_embed(r->model, x, ids->at, n, &err));
+    OK(er_forward(&r->view, cache, &all, 1, x, 0, c->layers, tape, NULL, r->work, &err));
+    int64_t first = n - 1 - last;
+    OK(er_head(r->model, logits, x + first * d, last, r->work, &err));
+    float loss = 0;
+    for (int64_t i = 0; i < last; i++) {
+        float *row = logits + i * c->vocab, lse = er_log_sum_exp(row, c->vocab, NULL);
+        int32_t id = ids->at[first + i + 1];
+        loss += (lse - row[id]) / (float)last;
+        er_exp_shifted(row, row, lse, c->vocab);
+        row[id] -= 1;
+        for (int64_t v = 0; v < c->vocab; v++) row[v] /= (float)last;
+    }
+    OK(er_head_back(r->model, g + first * d, logits, x + first * d, last, r->work, &err));
+    er_tap tap = {.context = keep, .block_grad = keep_gradient};
+    OK(er_backward(&r->view, cache, &all, 1, g, 0, c->layers, tape, &tap, r->work, &err));
+    er_free(x);
+    er_free(g);
+    er_free(logits);
+    er_tape_free(tape);
+    er_cache_free(cache);
+    return loss;
+}
+
+static void gradients_equal_torch(void **state)
+{
+    (void)state;
+    json_t *golden = test_json("tests/golden/tiny.json");
+    for (size_t f = 0; f < 2; f++) {
+        rig r;
+        er_err err = ER_ERR_INIT;
+        rig_open(&r, folders[f]);
+        char key[64];
+        snprintf(key, sizeof key, "%s gradient", folders[f]);
+        json_t *list = json_object_get(golden, key);
+        er_ids ids = {0};
+        encode(&r, &ids, json_string_value(json_object_get(json_array_get(list, 0), "text")));
+        gradients keep = {NULL, ids.count, r.model->config.hidden};
+        const size_t each = (size_t)(keep.tokens * keep.d);
+        float *want;
+        OK(er_alloc(&keep.at, each * (size_t)r.model->config.layers, &err));
+        OK(er_alloc(&want, each, &err));
+        float loss = loss_and_gradient(&r, &ids, 3, &keep);
+        assert_true(fabs((double)loss - json_number_value(json_object_get(json_array_get(list, 0), "loss"))) < 1e-4);
+        for (int64_t l = 0; l < r.model->config.layers; l++) {
+            json_t *grad = json_object_get(json_array_get(list, (size_t)l + 1), "grad");
+            assert_int_equal(test_floats(want, each, grad), each);
+            double norm = er_norm64(want, (int64_t)each), error = 0;
+            for (size_t i = 0; i < each; i++) {
+                double e = (double)keep.at[(size_t)l * each + i] - (double)want[i];
+                error += e * e;
+            }
+            if (!(sqrt(error) <= 1e-4 * norm)) fail_msg("layer %d: relative error %g", (int)l, sqrt(error) / norm);
+        }
+        er_free(want);
+        er_free(keep.at);
+        er_ids_free(&ids);
+        rig_close(&r);
+    }
+    json_decref(golden);
+}
+
+/* Hidden states of a text run in pieces, with prefixes shared and rows beside it, equal those of one plain run. */
+static void grouping_changes_no_bit(void **state)
+{
+    (void)state;
+    rig r;
+    er_err err = ER_ERR_INIT;
+    rig_open(&r, "tiny-llama");
+    const er_config *c = &r.model->config;
+    const int64_t n = 23, d = c->hidden, L = c->layers;
+    int32_t ids[23], other[9];
+    for (int i = 0; i < 23; i++) ids[i] = (int32_t)er_random_below((uint64_t)c->vocab, 5, ER_STREAM_TEST, 0, (uint64_t)i);
+    for (int i = 0; i < 9; i++) other[i] = (int32_t)er_random_below((uint64_t)c->vocab, 5, ER_STREAM_TEST, 1, (uint64_t)i);
+    float *plain, *x;
+    OK(er_alloc(&plain, (size_t)(n * d), &err));
+    OK(er_alloc(&x, (size_t)((n + 9) * d), &err));
+    er_cache *one, *three;
+    OK(er_cache_new(&one, r.model, 1, &n, 0, L, &err));
+    OK(er_embed(r.model, plain, ids, n, &err));
+    OK(er_forward(&r.view, one, &(er_span){0, 0, n}, 1, plain, 0, L, NULL, NULL, r.work, &err));
+    /* row 0: first 8 tokens; row 1: another text; row 2: shares 8 positions of row 0 and goes on alone */
+    int64_t capacity[3] = {8, 9, n - 8};
+    OK(er_cache_new(&three, r.model, 3, capacity, 0, L, &err));
+    er_cache_share(three, 2, three, 0, 8);
+    er_span both[2] = {{1, 0, 9}, {0, 0, 8}};
+    OK(er_embed(r.model, x, other, 9, &err));
+    OK(er_embed(r.model, x + 9 * d, ids, 8, &err));
+    OK(er_forward(&r.view, three, both, 2, x, 0, L, NULL, NULL, r.work, &err));
+    assert_memory_equal(x + 9 * d, plain, (size_t)(8 * d) * sizeof *x);
+    omp_set_num_threads(2);
+    er_span rest[2] = {{2, 8, 10}, {2, 18, 5}};
+    for (int part = 0; part < 2; part++) {
+        OK(er_embed(r.model, x, ids + rest[part].start, rest[part].count, &err));
+        OK(er_forward(&r.view, three, &rest[part], 1, x, 0, L, NULL, NULL, r.work, &err));
+        assert_memory_equal(x, plain + rest[part].start * d, (size_t)(rest[part].count * d) * sizeof *x);
+    }
+    er_cache_free(one);
+    er_cache_free(three);
+    er_free(plain);
+    er_free(x);
+    rig_close(&r);
+}
+
+/* Generation of several rows at once equals each row alone, for greedy and for drawn ids. */
+static void generation_is_row_independent(void **state)
+{
+    (void)state;
+    rig r;
+    er_err err = ER_ERR_INIT;
+    rig_open(&r, "tiny-llama");
+    const char *const prompt[3] = {"Anna", "The pet of Boris is a", "In 1984"};
+    for (int64_t k = 1; k <= 5; k += 4) {
+        er_ids together[3] = {{0}, {0}, {0}};
+        for (int i = 0; i < 3; i++) encode(&r, &together[i], prompt[i]);
+        er_draw draw = {.top_k = k, .seed = 7, .stream = ER_STREAM_TEST, .item = 10};
+        OK(er_generate(&r.view, together, 3, 30, 0, &draw, r.work, &err));
+        for (int i = 0; i < 3; i++) {
+            er_ids alone = {0};
+            encode(&r, &alone, prompt[i]);
+            draw.item = 10 + (uint32_t)i;
+            OK(er_generate(&r.view, &alone, 1, 30, 0, &draw, r.work, &err));
+            assert_int_equal(alone.count, 30);
+            assert_memory_equal(alone.at, together[i].at, 30 * sizeof *alone.at);
+            er_ids_free(&alone);
+            er_ids_free(&together[i]);
+        }
+    }
+    rig_close(&r);
+}
+
+int main(void)
+{
+    if (er_kernels_start(NULL)) return 1;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(scores_equal_torch),
+        cmocka_unit_test(gradients_equal_torch),
+        cmocka_unit_test(grouping_changes_no_bit),
+        cmocka_unit_test(generation_is_row_independent),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
