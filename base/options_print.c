@@ -11,6 +11,7 @@ typedef struct entry {
     const char *prefix;
     const er_option *row;
     const void *target;
+    int unset; /* no default, and nobody set it */
 } entry;
 
 static int list_entries(entry **out, size_t *count, const er_option_table *tables, size_t tables_count, er_err *err)
@@ -21,7 +22,8 @@ static int list_entries(entry **out, size_t *count, const er_option_table *table
     ER_TRY(er_alloc(&list, n, err));
     for (size_t t = 0; t < tables_count; t++)
         for (size_t i = 0; i < tables[t].count; i++)
-            list[k++] = (entry){tables[t].prefix ? tables[t].prefix : "", &tables[t].rows[i], tables[t].target};
+            list[k++] = (entry){tables[t].prefix ? tables[t].prefix : "", &tables[t].rows[i], tables[t].target,
+                                !tables[t].rows[i].preset && tables[t].set && !tables[t].set[i]};
     *out = list;
     *count = n;
     return 0;
@@ -38,7 +40,7 @@ static int quote(er_text *out, const char *text, er_err *err)
     while (left > 0) {
         utf8proc_int32_t c;
         utf8proc_ssize_t n = utf8proc_iterate(p, left, &c);
-        if (n < 1) return er_fail(err, ER_E_INTERNAL, "a text that is no UTF-8 cannot be written as YAML");
+        if (n < 1) return er_fail(err, ER_E_INPUT, "a path that is no UTF-8 cannot be written as YAML");
         if (c == '"' || c == '\\')
             ER_TRY(er_text_format(out, err, "\\%c", (char)c));
         else if (c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029 || c >= 0xfe00)
@@ -53,6 +55,7 @@ static int quote(er_text *out, const char *text, er_err *err)
 
 static int dump_value(er_text *out, const entry *e, er_err *err)
 {
+    if (e->unset) return er_text_add(out, "null", err);
     if (e->row->type != ER_OPT_TEXT && e->row->type != ER_OPT_PATH)
         return er_option_print(out, e->row, e->target, err);
     const char *text;
@@ -117,7 +120,7 @@ int er_options_help(er_text *out, const er_option_table *tables, size_t tables_c
     if (markdown) ER_TRY(er_text_add(out, "| key | value | default | meaning |\n|---|---|---|---|\n", err));
     for (size_t t = 0; t < tables_count; t++) {
         for (size_t i = 0; i < tables[t].count; i++) {
-            const entry e = {tables[t].prefix ? tables[t].prefix : "", &tables[t].rows[i], NULL};
+            const entry e = {tables[t].prefix ? tables[t].prefix : "", &tables[t].rows[i], NULL, 0};
             char key[256];
             er_text expected = ER_TEXT_INIT;
             key_of(key, &e);

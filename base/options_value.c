@@ -160,19 +160,33 @@ static int valid_utf8(const char *text)
     return 1;
 }
 
+/* Without the "./" and "../" at the start of name, and without as many folders at the end of an absolute folder. */
+static const char *climb(const char *name, const char *folder, size_t *folder_length)
+{
+    while (folder[0] == '/' && name[0] == '.') {
+        size_t up = name[1] == '.';
+        if (name[1 + up] != '/') break;
+        while (up && *folder_length && folder[*folder_length - 1] != '/') --*folder_length;
+        while (up && *folder_length && folder[*folder_length - 1] == '/') --*folder_length;
+        name += 2 + up;
+        while (*name == '/') name++;
+    }
+    return name;
+}
+
 static int parse_text(const char **out, const er_option *row, const char *text, const char *folder, er_arena *arena,
                       er_err *err, int *fault)
 {
     *fault = valid_utf8(text) && *text ? 0 : ER_E_INPUT;
     if (*fault) return 0;
-    const char *base = row->type == ER_OPT_PATH && text[0] != '/' && folder && strcmp(folder, ".") ? folder : NULL;
-    size_t n = strlen(text) + 1, m = base ? strlen(base) : 0;
+    int joined = row->type == ER_OPT_PATH && text[0] != '/' && folder && strcmp(folder, ".");
+    size_t m = joined ? strlen(folder) : 0;
+    if (joined) text = climb(text, folder, &m);
+    size_t n = strlen(text) + 1;
     char *copy = NULL;
     ER_TRY(er_arena_take(arena, &copy, n + m + 1, err));
-    if (base) {
-        memcpy(copy, base, m);
-        copy[m++] = '/';
-    }
+    if (m) memcpy(copy, folder, m);
+    if (joined) copy[m++] = '/';
     memcpy(copy + m, text, n);
     *out = copy;
     return 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Inside base/options*.c: one value from text, and the words for what a row accepts. */
+/* One value from text, and the words for what a row accepts: for base/options*.c and the reader of job files. */
 #ifndef ER_BASE_OPTIONS_VALUE_H
 #define ER_BASE_OPTIONS_VALUE_H
 
