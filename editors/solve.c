@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "editors/solve.h"
+
+#include "base/memory.h"
+#include "model/kernels.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+enum {
+    BLOCK = ER_FACTOR_BLOCK,
+    LEAF = 8,    /* triangles up to this size are solved element by element, larger ones are halved */
+    PANEL = 256, /* columns of the factor that are transposed at a time */
+};
+
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+void er_factor_free(er_factor *f)
+{
+    ER_FREE(f->at);
+    *f = (er_factor){0};
+}
+
+static size_t block_offset(int64_t block) { return (size_t)block * (size_t)(block + 1) / 2 * BLOCK * BLOCK; }
+
+int er_factor_reserve(er_factor *f, int64_t rows, er_err *err)
+{
+    return er_grow(&f->at, &f->capacity, block_offset((rows + BLOCK - 1) / BLOCK), err);
+}
+
+double *er_factor_row(const er_factor *f, int64_t row, int64_t *stride)
+{
+    int64_t block = row / BLOCK;
+    *stride = (block + 1) * BLOCK;
+    return f->at + block_offset(block) + (size_t)((row % BLOCK) * *stride);
+}
+
+/* x (m, w) holds minus the open chains of L; d (w, w) is the factored triangle of its columns. */
+static void close_panel(double *x, int64_t ldx, int64_t m, const double *d, int64_t ldd, int64_t w)
+{
+    if (w > LEAF) {
+        int64_t half = w / 2;
+        close_panel(x, ldx, m, d, ldd, half);
+        er_product64(x + half, ldx, x, ldx, d + half * ldd, ldd, m, w - half, half, 1, 1);
+        close_panel(x + half, ldx, m, d + half * ldd + half, ldd, w - half);
+        return;
+    }
+    for (int64_t i = 0; i < m; i++) {
+        double *row = x + i * ldx;
+        for (int64_t j = 0; j < w; j++) {
+            double chain = row[j];
+            for (int64_t k = 0; k < j; k++) chain = fma(row[k], d[j * ldd + k], chain);
+            row[j] = -chain / d[j * ldd + j];
+        }
+    }
+}
+
+/* Rows first .. end-1 of a diagonal block (of which row 0 is d), each with its chains open from column 0 of the block.
+ * Returns 0, or -1 at a pivot that is not positive. */
+static int close_diagonal(double *d, int64_t ld, int64_t first, int64_t end)
+{
+    for (int64_t i = first; i < end; i++) {
+        double *row = d + i * ld;
+        for (int64_t j = 0; j <= i; j++) {
+            double chain = row[j];
+            for (int64_t k = 0; k < j; k++) chain = fma(row[k], d[j * ld + k], chain);
+            if (j < i) {
+                row[j] = -chain / d[j * ld + j];
+            } else {
+                if (!(-chain > 0.0) || !isfinite(chain)) return -1;
+                row[j] = sqrt(-chain);
+            }
+        }
+    }
+    return 0;
+}
+
+/* Rows first .. end-1, all of one block row. */
+static int close_rows(er_factor *f, int64_t first, int64_t end)
+{
+    int64_t ld, block = first / BLOCK, m = end - first;
+    double *rows = er_factor_row(f, first, &ld);
+    for (int64_t i = 0; i < m; i++) {
+        for (int64_t j = 0; j < end; j++) rows[i * ld + j] = -rows[i * ld + j];
+    }
+    for (int64_t b = 0; b < block; b++) {
+        int64_t ldb, column = b * BLOCK;
+        const double *above = er_factor_row(f, column, &ldb);
+        if (column) er_product64(rows + column, ld, rows, ld, above, ldb, m, BLOCK, column, 1, 1);
+        close_panel(rows + column, ld, m, above + column, ldb, BLOCK);
+    }
+    int64_t column = block * BLOCK;
+    double *diagonal = er_factor_row(f, column, &ld);
+    if (column) er_product64(rows + column, ld, rows, ld, diagonal, ld, m, end - column, column, 1, 1);
+    return close_diagonal(diagonal + column, ld, first - column, end - column);
+}
+
+int er_factor_grow(er_factor *f, int64_t count, const char *what, er_err *err)
+{
+    int64_t end = f->n + count;
+    for (int64_t first = f->n; first < end;) {
+        int64_t stop = smaller(end, (first / BLOCK + 1) * BLOCK);
+        if (close_rows(f, first, stop))
+            return er_fail(err, ER_E_NUMERIC, "%s (%" PRId64 " rows) is not positive definite", what, end);
+        first = stop;
+    }
+    f->n = end;
+    return 0;
+}
+
+double er_factor_condition(const er_factor *f)
+{
+    double low = HUGE_VAL, high = 0.0;
+    for (int64_t i = 0; i < f->n; i++) {
+        int64_t ld;
+        double pivot = er_factor_row(f, i, &ld)[i];
+        low = pivot < low ? pivot : low;
+        high = pivot > high ? pivot : high;
+    }
+    return f->n ? high / low * (high / low) : 1.0;
+}
+
+static void negate(double *y, int64_t ldy, int64_t m, int64_t columns)
+{
+    for (int64_t i = 0; i < m; i++) {
+        for (int64_t j = 0; j < columns; j++) y[i * ldy + j] = -y[i * ldy + j];
+    }
+}
+
+/* y[i] += sum of t[i][k] y[k] for the leaf's own rows, one element at a time. */
+static void row_chain(double *y, const double *x, double a, int64_t columns)
+{
+    for (int64_t j = 0; j < columns; j++) y[j] = fma(a, x[j], y[j]);
+}
+
+static void row_close(double *y, double pivot, int64_t columns)
+{
+    for (int64_t j = 0; j < columns; j++) y[j] = -y[j] / pivot;
+}
+
+/* y (m, columns) holds minus the open chains; d (m, m) lower triangle: downwards. */
+static void close_down(double *y, int64_t ldy, int64_t columns, const double *d, int64_t ldd, int64_t m)
+{
+    if (m > LEAF) {
+        int64_t half = m / 2;
+        close_down(y, ldy, columns, d, ldd, half);
+        er_product64(y + half * ldy, ldy, d + half * ldd, ldd, y, ldy, m - half, columns, half, 0, 1);
+        close_down(y + half * ldy, ldy, columns, d + half * ldd + half, ldd, m - half);
+        return;
+    }
+    for (int64_t i = 0; i < m; i++) {
+        for (int64_t k = 0; k < i; k++) row_chain(y + i * ldy, y + k * ldy, d[i * ldd + k], columns);
+        row_close(y + i * ldy, d[i * ldd + i], columns);
+    }
+}
+
+/* The same with the transposed triangle: upwards. */
+static void close_up(double *y, int64_t ldy, int64_t columns, const double *d, int64_t ldd, int64_t m)
+{
+    if (m > LEAF) {
+        int64_t half = m / 2;
+        double t[BLOCK * BLOCK / 4];
+        close_up(y + half * ldy, ldy, columns, d + half * ldd + half, ldd, m - half);
+        er_transpose(t, m - half, d + half * ldd, ldd, m - half, half);
+        er_product64(y, ldy, t, m - half, y + half * ldy, ldy, half, columns, m - half, 0, 1);
+        close_up(y, ldy, columns, d, ldd, half);
+        return;
+    }
+    for (int64_t i = m - 1; i >= 0; i--) {
+        for (int64_t k = i + 1; k < m; k++) row_chain(y + i * ldy, y + k * ldy, d[k * ldd + i], columns);
+        row_close(y + i * ldy, d[i * ldd + i], columns);
+    }
+}
+
+void er_factor_forward(const er_factor *f, double *y, int64_t ldy, int64_t columns, int64_t from)
+{
+    for (int64_t first = from; first < f->n;) {
+        int64_t stop = smaller(f->n, (first / BLOCK + 1) * BLOCK), ld;
+        const double *rows = er_factor_row(f, first, &ld);
+        double *open = y + first * ldy;
+        negate(open, ldy, stop - first, columns);
+        if (first > from)
+            er_product64(open, ldy, rows + from, ld, y + from * ldy, ldy, stop - first, columns, first - from, 0, 1);
+        close_down(open, ldy, columns, rows + first, ld, stop - first);
+        first = stop;
+    }
+}
+
+/* open (m, columns) += L[from .. to)[first .. first+m)^T y[from .. to), a panel of the factor at a time. */
+static void chain_up(const er_factor *f, double *open, int64_t first, int64_t m, const double *y, int64_t ldy,
+                     int64_t columns)
+{
+    double t[BLOCK * PANEL];
+    for (int64_t from = first + m; from < f->n; from += PANEL) {
+        int64_t width = smaller(PANEL, f->n - from), ld;
+        for (int64_t k = 0; k < width; k += BLOCK) {
+            const double *rows = er_factor_row(f, from + k, &ld);
+            er_transpose(t + k, width, rows + first, ld, smaller(BLOCK, width - k), m);
+        }
+        er_product64(open, ldy, t, width, y + from * ldy, ldy, m, columns, width, 0, 1);
+    }
+}
+
+void er_factor_back(const er_factor *f, double *y, int64_t ldy, int64_t columns)
+{
+    for (int64_t block = (f->n + BLOCK - 1) / BLOCK - 1; block >= 0; block--) {
+        int64_t first = block * BLOCK, m = smaller(BLOCK, f->n - first), ld;
+        const double *rows = er_factor_row(f, first, &ld);
+        double *open = y + first * ldy;
+        negate(open, ldy, m, columns);
+        chain_up(f, open, first, m, y, ldy, columns);
+        close_up(open, ldy, columns, rows + first, ld, m);
+    }
+}
+
+void er_widen(double *out, const float *in, int64_t stride, int64_t count, int64_t n)
+{
+    for (int64_t i = 0; i < count; i++) {
+        for (int64_t j = 0; j < n; j++) out[i * n + j] = (double)in[i * stride + j];
+    }
+}
+
+void er_narrow(float *out, const double *in, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) out[i] = (float)in[i];
+}
+
+void er_transpose(double *out, int64_t ldout, const double *in, int64_t ldin, int64_t m, int64_t n)
+{
+    enum { TILE = 16 };
+    for (int64_t i0 = 0; i0 < m; i0 += TILE) {
+        for (int64_t j0 = 0; j0 < n; j0 += TILE) {
+            int64_t i1 = smaller(m, i0 + TILE), j1 = smaller(n, j0 + TILE);
+            for (int64_t j = j0; j < j1; j++) {
+                for (int64_t i = i0; i < i1; i++) out[j * ldout + i] = in[i * ldin + j];
+            }
+        }
+    }
+}
+
+int er_residual(float *u, const float *values, const float *current, int64_t stride, int64_t n, int64_t d,
+                double divisor, double *z_error, er_err *err)
+{
+    double total = 0.0;
+    for (int64_t i = 0; i < n; i++) {
+        double square = 0.0;
+        for (int64_t j = 0; j < d; j++) {
+            double r = (double)values[i * d + j] - (double)current[i * stride + j];
+            square += r * r;
+            u[j * n + i] = (float)(r / divisor);
+        }
+        if (!isfinite(square)) return er_fail(err, ER_E_NUMERIC, "the residual of request %" PRId64 " of the batch is not finite", i);
+        total += sqrt(square);
+    }
+    if (z_error) *z_error = n ? total / (double)n : 0.0;
+    return 0;
+}
