@@ -201,6 +201,7 @@ static hid_t element_type(enum er_h5_type type)
     if (type == ER_H5_F64) return H5Tcopy(H5T_IEEE_F64LE);
     if (type == ER_H5_I64) return H5Tcopy(H5T_STD_I64LE);
     if (type == ER_H5_U8) return H5Tcopy(H5T_STD_U8LE);
+    if (type == ER_H5_F32) return H5Tcopy(H5T_IEEE_F32LE);
     hid_t pair = H5Tcreate(H5T_COMPOUND, sizeof(er_fixed));
     if (pair >= 0 && (H5Tinsert(pair, "low", offsetof(er_fixed, low), H5T_STD_U64LE) < 0 ||
                       H5Tinsert(pair, "high", offsetof(er_fixed, high), H5T_STD_I64LE) < 0)) {
@@ -212,7 +213,9 @@ static hid_t element_type(enum er_h5_type type)
 
 static size_t bytes_of(enum er_h5_type type, int rank, const int64_t *dims)
 {
-    size_t bytes = type == ER_H5_U8 ? 1 : type == ER_H5_FIXED ? sizeof(er_fixed) : 8;
+    static const size_t sizes[] = {[ER_H5_F64] = 8, [ER_H5_I64] = 8, [ER_H5_U8] = 1, [ER_H5_F32] = 4,
+                                   [ER_H5_FIXED] = sizeof(er_fixed)};
+    size_t bytes = sizes[type];
     for (int i = 0; i < rank; i++) bytes *= (size_t)dims[i];
     return bytes;
 }

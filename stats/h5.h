@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* HDF5 as the store uses it; internal to stats/. Files are written once and never changed: format bounds fixed (newer
+/* HDF5 as the store and the ledger use it. Files are written once and never changed: format bounds fixed (newer
  * libraries write the same bytes, metadata carry checksums), no times, no locks, contiguous datasets, each with the
  * XXH3 hash of its raw little-endian bytes as attribute "hash". HDF5 prints nothing; the innermost message of its
  * error stack ends up in er_err. Not for concurrent use by several threads of a process. */
@@ -23,6 +23,7 @@ enum er_h5_type {
     ER_H5_F64,
     ER_H5_I64,
     ER_H5_U8,
+    ER_H5_F32,
     ER_H5_FIXED, /* struct er_fixed: two 64-bit integer columns, "low" unsigned and "high" signed */
 };
 
