@@ -11,8 +11,12 @@
 
 typedef struct er_tokenizer er_tokenizer;
 
-/* From Hugging Face's tokenizer.json (folder's tokenizer_config.json is read too when it is there, for BOS/EOS). */
+/* From Hugging Face's tokenizer.json (folder's tokenizer_config.json is read too when it is there, for BOS/EOS).
+ * Models: BPE, byte-level or with byte fallback. A component that is not known is ER_E_UNSUPPORTED and named; a file
+ * that contradicts itself is ER_E_FORMAT. `truncation` and `padding` are left to the caller, who knows the length. */
 int er_tokenizer_open(er_tokenizer **out, const char *path, er_err *err);
+/* The same from n bytes of JSON; bos is the template's first id, or -1. name is put in front of errors. */
+int er_tokenizer_parse(er_tokenizer **out, const char *json, size_t n, const char *name, er_err *err);
 /* From parts, as GGUF carries them: count tokens, their types (3 = control, special), merges "a b" in rank order;
  * pre is the pre-tokenizer's name ("smollm", "gpt-2", "llama-bpe", "qwen2"); add_bos puts bos first. */
 typedef struct er_tokenizer_parts {
@@ -40,7 +44,10 @@ void er_ids_free(er_ids *ids);
  * what the template adds (BOS where the model wants one). Text that spells a special token becomes that token, as
  * the reference library does. */
 int er_encode(const er_tokenizer *t, er_ids *ids, const char *text, size_t n, int special, er_err *err);
-/* Bytes of the decoded ids appended to *text (er_text); skip_special leaves control tokens out. */
+/* Bytes of the decoded ids appended to *text (er_text); skip_special leaves control tokens out. Bytes, because a token
+ * may end within a character: the reference puts U+FFFD there. Ids without a token are left out, negative ones are
+ * ER_E_INPUT. For a byte-level tokenizer without normalizer, decode(encode(x)) is x unless an added token swallowed
+ * spaces. */
 struct er_text;
 int er_decode(const er_tokenizer *t, struct er_text *text, const int32_t *ids, int64_t count, int skip_special,
               er_err *err);
@@ -49,6 +56,10 @@ int64_t er_tokenizer_size(const er_tokenizer *t);  /* ids are below this */
 int64_t er_tokenizer_bos(const er_tokenizer *t);   /* -1: none */
 int64_t er_tokenizer_eos(const er_tokenizer *t);
 int64_t er_tokenizer_unk(const er_tokenizer *t);
+int64_t er_tokenizer_pad(const er_tokenizer *t);
+const char *er_tokenizer_text(const er_tokenizer *t, int64_t id);   /* as the vocabulary spells it; NULL: no such id */
+int64_t er_tokenizer_find(const er_tokenizer *t, const char *text); /* the id so spelt; -1: none */
+int er_tokenizer_is_special(const er_tokenizer *t, int64_t id);
 /* Over everything that decides ids: vocabulary, merges, pre-tokenizer, special tokens, template. Equal for the same
  * tokenizer read from GGUF and from tokenizer.json. */
 er_hash er_tokenizer_hash(const er_tokenizer *t);

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The components of tokenizer.json around the vocabulary. Private to the tokenizer. */
+#ifndef ER_MODEL_TOKENIZER_COMPONENTS_H
+#define ER_MODEL_TOKENIZER_COMPONENTS_H
+
+#include "model/tokenizer_parts.h"
+
+#include <jansson.h>
+
+/* Each reads one member of the file's root (NULL and JSON null: absent) into t. */
+int er_component_normalizer(er_tokenizer *t, const json_t *j, er_err *err);
+int er_component_pieces(er_tokenizer *t, const json_t *j, er_err *err);
+int er_component_template(er_tokenizer *t, const json_t *j, er_err *err);
+int er_component_decoder(er_tokenizer *t, const json_t *j, er_err *err); /* after er_component_pieces */
+
+#endif
