@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The journal of a run: results of finished units that are not yet in a final file, so that an interruption loses at
+ * most the units in flight. Rank 0 alone opens it.
+ *
+ * File: 16 bytes of head ("errata journal" and the bits version), then records
+ *     magic u32, kind u32, key 16 bytes, payload length u64, XXH3-64 of the 32 bytes before and the payload u64, payload
+ * in native byte order. A record is whole or it does not count: opening cuts the file behind its last whole record. A
+ * journal of another bits version is emptied. It is removed at the end of a run, when all is in its final files. */
+#ifndef ER_RUNNER_JOURNAL_H
+#define ER_RUNNER_JOURNAL_H
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/text.h"
+
+#include <stdint.h>
+
+typedef struct er_journal er_journal;
+
+enum er_journal_kind { ER_JOURNAL_TARGET = 1, ER_JOURNAL_SCORES = 2 };
+
+/* Opens or makes the file. *cut (NULL allowed) receives how many bytes of an unfinished record were dropped. */
+int er_journal_open(er_journal **out, const char *path, int64_t *cut, er_err *err);
+void er_journal_close(er_journal *j);
+int64_t er_journal_records(const er_journal *j);
+
+/* Appends; the record is safe after er_journal_sync only. When the disk is full the file is cut back to its last whole
+ * record, the error says so, and all records before stay valid. */
+int er_journal_add(er_journal *j, enum er_journal_kind kind, const er_hash *key, const void *bytes, size_t n,
+                   er_err *err);
+int er_journal_sync(er_journal *j, er_err *err);
+
+int er_journal_has(const er_journal *j, enum er_journal_kind kind, const er_hash *key);
+/* The payload of (kind, key) replaces the content of *out; *found 0 and out empty when there is none. */
+int er_journal_read(er_journal *j, enum er_journal_kind kind, const er_hash *key, er_text *out, int *found,
+                    er_err *err);
+
+#endif

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "runner/overlay.h"
+
+#include "base/memory.h"
+
+#include <string.h>
+
+static void widen(float *out, const er_matrix *m)
+{
+    int64_t n = m->rows * m->cols;
+    const uint16_t *half = m->data;
+    if (m->dtype == ER_F32) {
+        memcpy(out, m->data, (size_t)n * sizeof *out);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) out[i] = m->dtype == ER_BF16 ? er_bf16_to_float(half[i]) : er_f16_to_float(half[i]);
+}
+
+static const er_matrix *base_of(const er_overlay *o, int64_t step)
+{
+    return &o->model->layers[o->layers[step]].matrix[ER_MATRIX_DOWN];
+}
+
+/* The copy belongs to us alone; er_matrix is const only because the engine never writes weights. */
+static float *data_of(const er_overlay *o, int64_t step) { return (float *)(uintptr_t)o->matrix[step].data; }
+
+static void renew_hash(er_overlay *o, int64_t step)
+{
+    const er_matrix *m = &o->matrix[step];
+    o->hash[step] = er_hash_bytes(m->data, (size_t)(m->rows * m->cols) * sizeof(float));
+}
+
+int er_overlay_open(er_overlay *o, const er_model *model, const er_int_list *layers, er_err *err)
+{
+    *o = (er_overlay){.model = model};
+    ER_TRY(er_view_open(&o->view, model, err));
+    int code = er_alloc(&o->layers, (size_t)layers->count, err);
+    if (!code) code = er_alloc(&o->matrix, (size_t)layers->count, err);
+    if (!code) code = er_alloc(&o->hash, (size_t)layers->count, err);
+    for (int64_t i = 0; !code && i < layers->count; i++) {
+        float *copy = NULL;
+        o->layers[i] = layers->at[i];
+        const er_matrix *base = base_of(o, i);
+        code = er_alloc(&copy, (size_t)(base->rows * base->cols), err);
+        if (code) break;
+        o->matrix[i] = (er_matrix){ER_F32, base->rows, base->cols, copy};
+        o->count = i + 1;
+        er_view_replace(&o->view, o->layers[i], ER_MATRIX_DOWN, &o->matrix[i]);
+    }
+    if (code) {
+        er_overlay_close(o);
+        return code;
+    }
+    er_overlay_restore(o);
+    return 0;
+}
+
+void er_overlay_close(er_overlay *o)
+{
+    if (!o->model) return;
+    for (int64_t i = 0; i < o->count; i++) er_free(data_of(o, i));
+    er_free(o->layers);
+    er_free(o->matrix);
+    er_free(o->hash);
+    er_view_close(&o->view);
+    memset(o, 0, sizeof *o);
+}
+
+void er_overlay_restore(er_overlay *o)
+{
+    for (int64_t i = 0; i < o->count; i++) {
+        widen(data_of(o, i), base_of(o, i));
+        renew_hash(o, i);
+    }
+}
+
+int er_overlay_state(const er_overlay *o, er_hash *state, er_err *err)
+{
+    er_hasher *h = NULL;
+    ER_TRY(er_hasher_new(&h, err));
+    er_hasher_hash(h, &o->model->weights);
+    for (int64_t i = 0; i < o->count; i++) {
+        er_hasher_number(h, o->layers[i]);
+        er_hasher_hash(h, &o->hash[i]);
+    }
+    *state = er_hasher_end(h);
+    er_hasher_free(h);
+    return 0;
+}
+
+void er_overlay_apply(er_overlay *o, int64_t step, const er_update *u, double *update_norm, double *weight_norm)
+{
+    er_update_apply(data_of(o, step), u, update_norm, weight_norm);
+    renew_hash(o, step);
+}
+
+int er_overlay_apply_all(er_overlay *o, er_world *w, int64_t step, const er_update *u, double *update_norm,
+                         double *weight_norm, er_err *err)
+{
+    er_update mine = {.kind = ER_UPDATE_FACTORS};
+    int64_t shape[3] = {0};
+    if (w->rank == 0) {
+        mine = *u;
+        memcpy(shape, (int64_t[3]){u->outputs, u->inputs, u->rank}, sizeof shape);
+    }
+    ER_TRY(er_world_bcast(w, shape, sizeof shape, 0, err));
+    int code = 0;
+    if (w->rank != 0) {
+        mine.outputs = shape[0], mine.inputs = shape[1], mine.rank = shape[2];
+        code = er_alloc(&mine.u, (size_t)(shape[0] * shape[2]), err);
+        if (!code) code = er_alloc(&mine.v, (size_t)(shape[2] * shape[1]), err);
+    }
+    const er_matrix *m = &o->matrix[step];
+    if (!code && (shape[0] != m->rows || shape[1] != m->cols))
+        code = er_fail(err, ER_E_MISMATCH, "layer %lld: an update of %lld x %lld for a matrix of %lld x %lld",
+                       (long long)o->layers[step], (long long)shape[0], (long long)shape[1], (long long)m->rows,
+                       (long long)m->cols);
+    code = er_world_agree(w, code, err);
+    if (!code) code = er_world_bcast(w, mine.u, shape[0] * shape[2] * (int64_t)sizeof(float), 0, err);
+    if (!code) code = er_world_bcast(w, mine.v, shape[2] * shape[1] * (int64_t)sizeof(float), 0, err);
+    if (!code) {
+        er_overlay_apply(o, step, &mine, update_norm, weight_norm);
+        code = er_world_same(w, &o->hash[step], sizeof o->hash[step], "edited matrix", err);
+    }
+    if (w->rank != 0) {
+        er_free(mine.u);
+        er_free(mine.v);
+    }
+    return code;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The edited matrices of one rank: fp32 masters that stand in a view in place of the model's own. Base weights are
+ * never written; restoring an overlay gives the base weights' bits back. */
+#ifndef ER_RUNNER_OVERLAY_H
+#define ER_RUNNER_OVERLAY_H
+
+#include "base/hash.h"
+#include "base/options.h"
+#include "editors/editor.h"
+#include "model/model.h"
+#include "runner/world.h"
+
+#include <stdint.h>
+
+typedef struct er_overlay {
+    const er_model *model;
+    er_view view;
+    int64_t count;     /* edited layers */
+    int64_t *layers;
+    er_matrix *matrix; /* (count) fp32 copies of the down projections, owned */
+    er_hash *hash;     /* (count) of each matrix as it stands */
+} er_overlay;
+
+/* Copies the down projections of `layers` (order of updates). Close what was opened or zeroed. */
+int er_overlay_open(er_overlay *o, const er_model *model, const er_int_list *layers, er_err *err);
+void er_overlay_close(er_overlay *o);
+void er_overlay_restore(er_overlay *o);
+/* The weights as they stand: over the model's hash and all matrix hashes. Equal states give equal results. */
+int er_overlay_state(const er_overlay *o, er_hash *state, er_err *err);
+
+/* Rounds an update into layer `step` (index into layers) and renews its hash. Norms as er_update_apply's. */
+void er_overlay_apply(er_overlay *o, int64_t step, const er_update *u, double *update_norm, double *weight_norm);
+/* Collective. Rank 0 has the update; the others receive it (and forget it again). Everybody applies it, and the bits
+ * are compared: ER_E_MISMATCH when a rank computed others. */
+int er_overlay_apply_all(er_overlay *o, er_world *w, int64_t step, const er_update *u, double *update_norm,
+                         double *weight_norm, er_err *err);
+
+#endif

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Units on demand. Rank 0 sends unit numbers, the others send results; every message to a rank but the last is an
+ * answer to room in its queue, and the last, STOP_END, comes when nothing of that rank is outstanding any more. So no
+ * message is left over when a phase ends, however it ends. */
+#define _DEFAULT_SOURCE
+#include "runner/world.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/tick.h"
+
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { TAG_UNIT = 1, TAG_RESULT };
+enum { STOP_END = -1, STOP_DROP = -2 };
+enum { DROPPED = 1, SIGNALLED = 2 };
+
+static const double serve_every = 0.002; /* seconds between two looks at the messages while computing */
+
+typedef struct result_head {
+    int64_t unit;
+    int32_t code, flags;
+} result_head;
+
+static void nap(unsigned *us)
+{
+    usleep(*us);
+    if (*us < 2000) *us += *us / 4 + 1;
+}
+
+/* --- rank 0 ------------------------------------------------------------------------------------------------------ */
+
+typedef struct peer {
+    int outstanding, ended, dropped;
+    int receiving;
+    MPI_Request request;
+    char *bytes; /* of the result on its way */
+    size_t size;
+} peer;
+
+typedef struct root_state {
+    er_world *w;
+    const er_units *units;
+    peer *peers; /* one per rank; [0] unused */
+    int64_t next, left; /* first unit not looked at; units not handed out */
+    int stop;           /* hand out nothing more */
+    int serving;        /* a sink may tick */
+    double served;
+    int64_t failed_unit;
+    int failed_code;
+    er_err failed;
+    int broken; /* of MPI itself */
+    er_err broken_err;
+} root_state;
+
+static void note_failure(root_state *s, int64_t unit, int code, const er_err *e)
+{
+    s->stop = 1;
+    if (s->failed_code && s->failed_unit <= unit) return;
+    s->failed_code = code;
+    s->failed_unit = unit;
+    s->failed = *e;
+}
+
+static int64_t take_unit(root_state *s)
+{
+    const uint8_t *done = s->units->done;
+    if (s->stop || !s->left) return -1;
+    while (done && done[s->next]) s->next++;
+    s->left--;
+    return s->next++;
+}
+
+static void sink_result(root_state *s, const result_head *head, const char *bytes, size_t n)
+{
+    er_err e = ER_ERR_INIT;
+    if (head->flags & SIGNALLED) s->stop = 1;
+    if (head->flags & DROPPED) return;
+    if (head->code) {
+        er_fail(&e, head->code, "%.*s", (int)n, bytes);
+        note_failure(s, head->unit, head->code, &e);
+        return;
+    }
+    er_fault_point("unit arrived");
+    int code = s->units->sink ? s->units->sink(s->units->context, head->unit, bytes, n, &e) : 0;
+    if (code) note_failure(s, head->unit, code, &e);
+}
+
+static int send_unit(root_state *s, int rank, int64_t unit, er_err *err)
+{
+    ER_MPI(MPI_Send(&unit, 1, MPI_INT64_T, rank, TAG_UNIT, s->w->comm), err);
+    return 0;
+}
+
+static int refill(root_state *s, int rank, er_err *err)
+{
+    peer *p = &s->peers[rank];
+    if (p->ended) return 0;
+    if (s->stop && !p->dropped) {
+        p->dropped = 1;
+        ER_TRY(send_unit(s, rank, STOP_DROP, err));
+    }
+    /* a unit ahead only while there is enough for everybody, or the last ones would wait behind each other */
+    int room = s->left >= s->w->size ? 2 : 1;
+    while (p->outstanding < room) {
+        int64_t unit = take_unit(s);
+        if (unit < 0) break;
+        p->outstanding++;
+        ER_TRY(send_unit(s, rank, unit, err));
+    }
+    if (!p->outstanding && (s->stop || !s->left)) {
+        p->ended = 1;
+        ER_TRY(send_unit(s, rank, STOP_END, err));
+    }
+    return 0;
+}
+
+static int begin_receive(root_state *s, int rank, int *begun, er_err *err)
+{
+    peer *p = &s->peers[rank];
+    MPI_Status status;
+    int flag = 0, count = 0;
+    ER_MPI(MPI_Iprobe(rank, TAG_RESULT, s->w->comm, &flag, &status), err);
+    *begun = flag;
+    if (!flag) return 0;
+    ER_MPI(MPI_Get_count(&status, MPI_BYTE, &count), err);
+    ER_TRY(er_alloc(&p->bytes, (size_t)count, err));
+    p->size = (size_t)count;
+    ER_MPI(MPI_Irecv(p->bytes, count, MPI_BYTE, rank, TAG_RESULT, s->w->comm, &p->request), err);
+    p->receiving = 1;
+    return 0;
+}
+
+static int end_receive(root_state *s, int rank, int *ended, er_err *err)
+{
+    peer *p = &s->peers[rank];
+    result_head head;
+    ER_MPI(MPI_Test(&p->request, ended, MPI_STATUS_IGNORE), err);
+    if (!*ended) return 0;
+    p->receiving = 0;
+    p->outstanding--;
+    ER_ALWAYS(p->size >= sizeof head);
+    memcpy(&head, p->bytes, sizeof head);
+    sink_result(s, &head, p->bytes + sizeof head, p->size - sizeof head);
+    ER_FREE(p->bytes);
+    return refill(s, rank, err);
+}
+
+/* One look at all messages. *busy says whether anything happened. */
+static int serve(root_state *s, int *busy, er_err *err)
+{
+    *busy = 0;
+    if (er_signal_seen()) s->stop = 1;
+    s->serving = 1;
+    for (int r = 1; r < s->w->size; r++) {
+        peer *p = &s->peers[r];
+        int moved = 0;
+        if (p->ended) continue;
+        if (s->stop) ER_TRY(refill(s, r, err));
+        if (p->ended) continue;
+        if (!p->receiving) ER_TRY(begin_receive(s, r, &moved, err));
+        *busy |= moved;
+        if (p->receiving) ER_TRY(end_receive(s, r, &moved, err));
+        *busy |= moved;
+    }
+    s->serving = 0;
+    s->served = er_seconds();
+    return 0;
+}
+
+static void root_tick(void *context)
+{
+    root_state *s = context;
+    int busy;
+    if (s->serving || s->broken || er_seconds() - s->served < serve_every) return;
+    s->broken = serve(s, &busy, &s->broken_err);
+}
+
+static void work_here(root_state *s, int64_t unit)
+{
+    er_text out = ER_TEXT_INIT;
+    er_err e = ER_ERR_INIT;
+    result_head head = {unit, 0, 0};
+    int code = s->units->work(s->units->context, unit, &out, &e);
+    if (code) {
+        note_failure(s, unit, code, &e);
+    } else {
+        s->serving = 1;
+        sink_result(s, &head, out.at ? out.at : "", out.length);
+        s->serving = 0;
+    }
+    er_text_free(&out);
+}
+
+static int root_loop(root_state *s, er_err *err)
+{
+    unsigned us = 20;
+    for (int r = 1; r < s->w->size; r++) ER_TRY(refill(s, r, err));
+    for (;;) {
+        int busy = 0, open = 0;
+        ER_TRY(serve(s, &busy, err));
+        int64_t unit = take_unit(s);
+        if (unit >= 0) work_here(s, unit);
+        if (s->broken) {
+            if (err) *err = s->broken_err;
+            return s->broken;
+        }
+        for (int r = 1; r < s->w->size; r++) {
+            if (!s->left || s->stop) ER_TRY(refill(s, r, err));
+            open += !s->peers[r].ended;
+        }
+        if (!open && (s->stop || !s->left)) return 0;
+        if (unit >= 0 || busy)
+            us = 20;
+        else
+            nap(&us);
+    }
+}
+
+/* Returns a failure of the machinery itself; *failed is the first failure of a unit. */
+static int root_units(er_world *w, const er_units *units, int *failed, er_err *err)
+{
+    root_state s = {.w = w, .units = units, .left = units->count};
+    ER_TRY(er_alloc(&s.peers, (size_t)w->size, err));
+    for (int64_t i = 0; units->done && i < units->count; i++) s.left -= units->done[i] != 0;
+    er_tick_set(root_tick, &s);
+    int code = root_loop(&s, err);
+    er_tick_set(NULL, NULL);
+    for (int r = 0; r < w->size; r++) er_free(s.peers[r].bytes);
+    er_free(s.peers);
+    *failed = s.failed_code;
+    if (!code && s.failed_code && err) *err = s.failed;
+    return code;
+}
+
+/* --- the others -------------------------------------------------------------------------------------------------- */
+
+typedef struct worker_state {
+    er_world *w;
+    int64_t queue[4];
+    int queued, drop, ended;
+    char *bytes; /* of the result being sent */
+    int sending;
+    MPI_Request request;
+    double looked;
+} worker_state;
+
+static void worker_tick(void *context)
+{
+    worker_state *s = context;
+    double now = er_seconds();
+    int done;
+    if (!s->sending || now - s->looked < serve_every) return;
+    s->looked = now;
+    if (MPI_Test(&s->request, &done, MPI_STATUS_IGNORE) == MPI_SUCCESS && done) {
+        s->sending = 0;
+        ER_FREE(s->bytes);
+    }
+}
+
+static int end_send(worker_state *s, er_err *err)
+{
+    if (s->sending) ER_TRY(er_world_wait(&s->request, err));
+    s->sending = 0;
+    ER_FREE(s->bytes);
+    return 0;
+}
+
+static int send_result(worker_state *s, const result_head *head, const char *bytes, size_t n, er_err *err)
+{
+    ER_TRY(end_send(s, err));
+    if (n > INT_MAX - sizeof *head) return er_fail(err, ER_E_INTERNAL, "a unit's result has %zu bytes", n);
+    ER_TRY(er_alloc(&s->bytes, sizeof *head + n, err));
+    memcpy(s->bytes, head, sizeof *head);
+    if (n) memcpy(s->bytes + sizeof *head, bytes, n);
+    ER_MPI(MPI_Isend(s->bytes, (int)(sizeof *head + n), MPI_BYTE, 0, TAG_RESULT, s->w->comm, &s->request), err);
+    s->sending = 1;
+    return 0;
+}
+
+static int take_messages(worker_state *s, er_err *err)
+{
+    for (;;) {
+        int flag = 0;
+        int64_t unit;
+        ER_MPI(MPI_Iprobe(0, TAG_UNIT, s->w->comm, &flag, MPI_STATUS_IGNORE), err);
+        if (!flag) return 0;
+        ER_MPI(MPI_Recv(&unit, 1, MPI_INT64_T, 0, TAG_UNIT, s->w->comm, MPI_STATUS_IGNORE), err);
+        if (unit == STOP_END) s->ended = 1;
+        else if (unit == STOP_DROP) s->drop = 1;
+        else s->queue[s->queued++] = unit;
+        ER_ALWAYS(s->queued < 4);
+    }
+}
+
+static int work_there(worker_state *s, const er_units *units, er_err *err)
+{
+    er_text out = ER_TEXT_INIT;
+    er_err e = ER_ERR_INIT;
+    result_head head = {s->queue[0], 0, 0};
+    s->queued--;
+    memmove(s->queue, s->queue + 1, (size_t)s->queued * sizeof *s->queue);
+    if (er_signal_seen()) head.flags |= SIGNALLED;
+    if (s->drop || head.flags)
+        head.flags |= DROPPED;
+    else
+        head.code = units->work(units->context, head.unit, &out, &e);
+    er_fault_point("unit worked");
+    int code = head.code ? send_result(s, &head, e.text, strlen(e.text), err)
+                         : send_result(s, &head, out.at, out.length, err);
+    er_text_free(&out);
+    return code;
+}
+
+static int worker_loop(worker_state *s, const er_units *units, er_err *err)
+{
+    unsigned us = 20;
+    for (;;) {
+        ER_TRY(take_messages(s, err));
+        if (s->queued) {
+            ER_TRY(work_there(s, units, err));
+            us = 20;
+        } else if (s->ended) {
+            return end_send(s, err);
+        } else {
+            worker_tick(s);
+            nap(&us);
+        }
+    }
+}
+
+/* --- both -------------------------------------------------------------------------------------------------------- */
+
+int er_world_units(er_world *w, const er_units *units, er_err *err)
+{
+    int code, failed = 0;
+    if (w->rank == 0) {
+        code = root_units(w, units, &failed, err);
+    } else {
+        worker_state s = {.w = w};
+        er_tick_set(worker_tick, &s);
+        code = worker_loop(&s, units, err);
+        er_tick_set(NULL, NULL);
+        er_free(s.bytes);
+    }
+    if (code) { /* the others still wait for messages and cannot be agreed with: main ends the job */
+        er_prefix(err, "units of %s", units->name);
+        return w->size > 1 ? ER_E_MPI : code;
+    }
+    ER_TRY(er_world_agree(w, failed, err));
+    return er_world_check_signal(w, err);
+}
