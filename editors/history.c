@@ -13,7 +13,7 @@ enum { CHUNK = 256 }; /* rows that are projected at a time: bounds scratch, no b
 struct er_history {
     er_projection p;
     double l2;
-    int64_t f, rows;
+    int64_t f, stride, rows;
     /* 2 rows <= rank: projected keys (rows, f) and the factor of l2 I + their Gram matrix; behind them the batch that
      * was solved last */
     double *keys;
@@ -29,7 +29,8 @@ static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static int few(const er_history *h, int64_t rows) { return 2 * rows <= h->p.rank; }
 
-int er_history_make(er_history **out, const er_eigen *eigen, const er_keep *keep, double l2, er_err *err)
+int er_history_make(er_history **out, const er_eigen *eigen, const er_keep *keep, double l2, int64_t stride,
+                    er_err *err)
 {
     er_projection p;
     if (!(l2 > 0.0)) return er_fail(err, ER_E_INPUT, "L2 must be above 0");
@@ -38,6 +39,7 @@ int er_history_make(er_history **out, const er_eigen *eigen, const er_keep *keep
     (*out)->p = p;
     (*out)->l2 = l2;
     (*out)->f = eigen->n;
+    (*out)->stride = stride;
     return 0;
 }
 
@@ -56,25 +58,25 @@ void er_history_size(const er_history *h, int64_t *rows, int64_t *rank)
     *rank = h->p.rank;
 }
 
-static int hash_keys(er_hash *out, const float *keys, int64_t stride, int64_t n, int64_t f, er_err *err)
+static int hash_keys(er_hash *out, const er_history *h, const float *keys, int64_t n, er_err *err)
 {
     er_hasher *hasher;
     ER_TRY(er_hasher_new(&hasher, err));
-    for (int64_t i = 0; i < n; i++) er_hasher_add(hasher, keys + i * stride, (size_t)f * sizeof *keys);
+    for (int64_t i = 0; i < n; i++) er_hasher_add(hasher, keys + i * h->stride, (size_t)h->f * sizeof *keys);
     *out = er_hasher_end(hasher);
     er_hasher_free(hasher);
     return 0;
 }
 
 /* out (n, f) = keys P */
-static int project(const er_history *h, double *out, const float *keys, int64_t stride, int64_t n, er_err *err)
+static int project(const er_history *h, double *out, const float *keys, int64_t n, er_err *err)
 {
     double *scratch;
     ER_TRY(er_alloc(&scratch, (size_t)(smaller(n, CHUNK) * h->f), err));
     for (int64_t i = 0; i < n; i += CHUNK) {
         int64_t m = smaller(CHUNK, n - i);
         double *rows = out + i * h->f;
-        er_widen(rows, keys + i * stride, stride, m, h->f);
+        er_widen(rows, keys + i * h->stride, h->stride, m, h->f);
         er_projection_apply(rows, rows, m, &h->p, scratch);
     }
     er_free(scratch);
@@ -82,17 +84,17 @@ static int project(const er_history *h, double *out, const float *keys, int64_t 
 }
 
 /* Rows h->rows .. h->rows + n - 1 of keys and factor for this batch, unless they are there from its solve. */
-static int extend(er_history *h, const float *keys, int64_t stride, int64_t n, er_err *err)
+static int extend(er_history *h, const float *keys, int64_t n, er_err *err)
 {
     er_hash hash;
     int64_t all = h->rows + n, f = h->f;
-    ER_TRY(hash_keys(&hash, keys, stride, n, f, err));
+    ER_TRY(hash_keys(&hash, h, keys, n, err));
     if (h->pending == n && er_hash_equal(&hash, &h->pending_hash)) return 0;
     h->pending = 0;
     h->factor.n = h->rows;
     ER_TRY(er_grow(&h->keys, &h->keys_capacity, (size_t)(all * f), err));
     ER_TRY(er_factor_reserve(&h->factor, all, err));
-    ER_TRY(project(h, h->keys + h->rows * f, keys, stride, n, err));
+    ER_TRY(project(h, h->keys + h->rows * f, keys, n, err));
     for (int64_t i = h->rows; i < all;) {
         int64_t stop = smaller(all, (i / ER_FACTOR_BLOCK + 1) * ER_FACTOR_BLOCK), ld;
         double *row = er_factor_row(&h->factor, i, &ld);
@@ -112,12 +114,12 @@ static void to_floats(float *v, const double *rows, int64_t n, int64_t f)
 }
 
 /* The N x N form. */
-static int solve_rows(er_history *h, const float *keys, int64_t stride, int64_t n, float *v, double *condition,
+static int solve_rows(er_history *h, const float *keys, int64_t n, float *v, double *condition,
                       er_err *err)
 {
     int64_t all = h->rows + n, f = h->f, part = smaller(n, CHUNK);
     double *x = NULL, *t = NULL, *rows = NULL;
-    ER_TRY(extend(h, keys, stride, n, err));
+    ER_TRY(extend(h, keys, n, err));
     int code = er_alloc(&x, (size_t)(all * n), err);
     if (!code) code = er_alloc(&t, (size_t)(part * all), err);
     if (!code) code = er_alloc(&rows, (size_t)(part * f), err);
@@ -178,12 +180,12 @@ static int moment_rows(const er_history *h, er_factor *s, const double *rows, in
 }
 
 /* s += new keys */
-static int moment_keys(const er_history *h, er_factor *s, const float *keys, int64_t stride, int64_t n, double *c,
+static int moment_keys(const er_history *h, er_factor *s, const float *keys, int64_t n, double *c,
                        er_err *err)
 {
     double *rows;
     ER_TRY(er_alloc(&rows, (size_t)(n * h->f), err));
-    int code = project(h, rows, keys, stride, n, err);
+    int code = project(h, rows, keys, n, err);
     if (!code) code = moment_rows(h, s, rows, n, c, err);
     er_free(rows);
     return code;
@@ -232,14 +234,14 @@ static int solve_coordinates(const er_history *h, er_factor *s, const double *c,
     return code;
 }
 
-static int solve_moment(const er_history *h, const float *keys, int64_t stride, int64_t n, float *v, double *condition,
+static int solve_moment(const er_history *h, const float *keys, int64_t n, float *v, double *condition,
                         er_err *err)
 {
     er_factor s = {0};
     double *c;
     ER_TRY(er_alloc(&c, (size_t)(n * h->p.rank), err));
     int code = moment_copy(h, &s, err);
-    if (!code) code = moment_keys(h, &s, keys, stride, n, c, err);
+    if (!code) code = moment_keys(h, &s, keys, n, c, err);
     if (!code) code = solve_coordinates(h, &s, c, n, v, err);
     if (!code) *condition = er_factor_condition(&s);
     er_factor_free(&s);
@@ -247,11 +249,11 @@ static int solve_moment(const er_history *h, const float *keys, int64_t stride, 
     return code;
 }
 
-int er_history_solve(er_history *h, const float *keys, int64_t stride, int64_t n, float *v, double *condition,
+int er_history_solve(er_history *h, const float *keys, int64_t n, float *v, double *condition,
                      er_err *err)
 {
-    return few(h, h->rows + n) ? solve_rows(h, keys, stride, n, v, condition, err)
-                               : solve_moment(h, keys, stride, n, v, condition, err);
+    return few(h, h->rows + n) ? solve_rows(h, keys, n, v, condition, err)
+                               : solve_moment(h, keys, n, v, condition, err);
 }
 
 /* The rows leave their form for the other one and free what they held. */
@@ -271,14 +273,14 @@ static int turn(er_history *h, er_err *err)
     return 0;
 }
 
-int er_history_join(er_history *h, const float *keys, int64_t stride, int64_t n, er_err *err)
+int er_history_join(er_history *h, const float *keys, int64_t n, er_err *err)
 {
     if (few(h, h->rows + n)) {
-        ER_TRY(extend(h, keys, stride, n, err));
+        ER_TRY(extend(h, keys, n, err));
         h->pending = 0;
     } else {
         if (!h->moment.at) ER_TRY(turn(h, err));
-        ER_TRY(moment_keys(h, &h->moment, keys, stride, n, NULL, err));
+        ER_TRY(moment_keys(h, &h->moment, keys, n, NULL, err));
     }
     h->rows += n;
     return 0;

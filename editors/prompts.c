@@ -95,7 +95,8 @@ static int subject_index(scratch *s, size_t subject_end, int64_t *index, er_err 
 
 static int bad(er_err *err, const er_request *request, const char *what)
 {
-    return er_fail(err, ER_E_INPUT, "case %" PRId64 " (record %" PRId64 "): %s", request->case_id, request->index, what);
+    return er_fail(err, ER_E_INPUT, "case %" PRId64 " (record %" PRId64 "): %s", request->case_id, request->index,
+                   what);
 }
 
 static int check_request(const er_request *r, const er_templates *templates, er_err *err)
@@ -145,7 +146,8 @@ static int target_alone(er_prompt *out, scratch *s, int rome, er_arena *arena, e
 {
     const er_ids *ids = &s->target_ids;
     ER_TRY(encode(s->t, &s->target_ids, s->target.at, s->target.length, 0, err));
-    int64_t drop = !rome && ids->count > 0 && (ids->at[0] == er_tokenizer_bos(s->t) || ids->at[0] == er_tokenizer_unk(s->t));
+    int32_t first = ids->count > 0 ? ids->at[0] : -2;
+    int64_t drop = !rome && (first == er_tokenizer_bos(s->t) || first == er_tokenizer_unk(s->t));
     out->target_count = ids->count - drop;
     ER_TRY(copy_ids(&out->target, ids->at + drop, out->target_count, arena, err));
     text_empty(&s->decoded);

@@ -127,7 +127,7 @@ static void negate(double *y, int64_t ldy, int64_t m, int64_t columns)
     }
 }
 
-/* y[i] += sum of t[i][k] y[k] for the leaf's own rows, one element at a time. */
+/* One link of the chains of a row, for all columns. */
 static void row_chain(double *y, const double *x, double a, int64_t columns)
 {
     for (int64_t j = 0; j < columns; j++) y[j] = fma(a, x[j], y[j]);
@@ -249,7 +249,8 @@ int er_residual(float *u, const float *values, const float *current, int64_t str
             square += r * r;
             u[j * n + i] = (float)(r / divisor);
         }
-        if (!isfinite(square)) return er_fail(err, ER_E_NUMERIC, "the residual of request %" PRId64 " of the batch is not finite", i);
+        if (!isfinite(square))
+            return er_fail(err, ER_E_NUMERIC, "the residual of request %" PRId64 " of the batch is not finite", i);
         total += sqrt(square);
     }
     if (z_error) *z_error = n ? total / (double)n : 0.0;

@@ -44,7 +44,8 @@ static int take_list(er_templates *out, const json_t *array, const char *path, c
     json_array_foreach(array, i, item) {
         const char *text = json_string_value(item);
         if (!text || er_text_holes(text) != 1)
-            return er_fail(err, ER_E_INPUT, "%s: \"%s\"[%zu] must be a text that holds \"{}\" exactly once", path, list, i);
+            return er_fail(err, ER_E_INPUT, "%s: \"%s\"[%zu] must be a text that holds \"{}\" exactly once", path, list,
+                           i);
         t.text[i + 1] = er_arena_strdup(arena, text, err);
         if (!t.text[i + 1]) return ER_E_MEMORY;
     }
@@ -113,8 +114,8 @@ int er_templates_generate(er_templates *out, const er_view *view, const int64_t 
         int64_t tokens = lengths[g][0], texts = lengths[g][1];
         if (tokens < 2 || tokens > view->model->config.max_positions || texts < WORDS || texts % WORDS ||
             texts > MOST_TEMPLATES)
-            return er_fail(err, ER_E_INPUT, "templates of %" PRId64 " tokens, %" PRId64 " texts: tokens must be 2 to the "
-                           "model's length, texts a multiple of the %d start words", tokens, texts, WORDS);
+            return er_fail(err, ER_E_INPUT, "templates of %" PRId64 " tokens, %" PRId64 " texts: tokens must be 2 to "
+                           "the model's length, texts a multiple of the %d start words", tokens, texts, WORDS);
         others += texts;
     }
     ER_TRY(start(&t, others, arena, err));

@@ -57,11 +57,11 @@ static int replace(er_text *out, const char *text, const char *from, const char 
 
 static int rewrite(er_text *out, const char *text, const char *braces, er_err *err)
 {
-    const struct { const char *from, *to; } step[] = {{"\n\n", " "}, {"<|endoftext|>", ""}, {"{", braces}, {"}", braces}};
+    const char *const step[][2] = {{"\n\n", " "}, {"<|endoftext|>", ""}, {"{", braces}, {"}", braces}};
     er_text a = ER_TEXT_INIT, b = ER_TEXT_INIT;
     int code = er_text_add(&a, text, err);
     for (size_t i = 0; !code && i < sizeof step / sizeof step[0]; i++) {
-        code = replace(&b, a.at, step[i].from, step[i].to, err);
+        code = replace(&b, a.at, step[i][0], step[i][1], err);
         er_text_free(&a);
         a = b;
         b = (er_text)ER_TEXT_INIT;

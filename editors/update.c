@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* W_new = round(W + U V), and what becomes of targets and updates at their end. */
+/* W_new = round(W + U V). */
 #include "base/memory.h"
 #include "editors/editor.h"
 #include "model/kernels.h"
@@ -7,13 +7,6 @@
 #include <math.h>
 
 enum { ROWS = 64, COLUMNS = 512, RANK = 64, LANES = 16 };
-
-void er_target_free(er_target *t)
-{
-    ER_FREE(t->value);
-    ER_FREE(t->loss);
-    t->steps = 0;
-}
 
 void er_update_free(er_update *u)
 {
@@ -67,7 +60,8 @@ static void tile(float *w, const er_update *u, int64_t row, int64_t rows, int64_
         widen(b, columns, u->v + k * u->inputs + column, u->inputs, depth, columns);
         er_product64(sum, columns, a, depth, b, columns, rows, columns, depth, 0, 1);
     }
-    for (int64_t i = 0; i < rows; i++) round_row(at + i * u->inputs, sum + i * columns, columns, change + i, weight + i);
+    for (int64_t i = 0; i < rows; i++)
+        round_row(at + i * u->inputs, sum + i * columns, columns, change + i, weight + i);
 }
 
 void er_update_apply(float *w, const er_update *u, double *update_norm, double *weight_norm)

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "editors/editor.h"
+
+#include "base/text.h"
+#include "editors/alphaedit.h"
+#include "editors/memit.h"
+#include "editors/rome.h"
+
+#include <string.h>
+#include <strings.h>
+
+enum { EDITORS = 3 };
+static const er_editor *const editors[EDITORS] = {&er_editor_rome, &er_editor_memit, &er_editor_alphaedit};
+
+const er_editor *er_editor_at(int64_t index) { return index >= 0 && index < EDITORS ? editors[index] : NULL; }
+
+/* Case does not count: hyperparameter files write ROME and AlphaEdit. */
+int er_editor_find(const er_editor **out, const char *name, er_err *err)
+{
+    const char *names[EDITORS];
+    for (int i = 0; i < EDITORS; i++) {
+        names[i] = editors[i]->name;
+        if (!strcasecmp(name, names[i])) {
+            *out = editors[i];
+            return 0;
+        }
+    }
+    const char *near = er_nearest(name, names, EDITORS);
+    return near ? er_fail(err, ER_E_INPUT, "unknown method '%s', did you mean '%s'?", name, near)
+                : er_fail(err, ER_E_INPUT, "unknown method '%s'; there are rome, memit and alphaedit", name);
+}

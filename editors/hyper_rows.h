@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Option rows and checks that the methods of the family share. Internal to editors/. */
+#ifndef ER_EDITORS_HYPER_ROWS_H
+#define ER_EDITORS_HYPER_ROWS_H
+
+#include "editors/hyper.h"
+#include "model/config.h"
+
+#include <stddef.h>
+
+/* clang-format off */
+#define ER_HYPER_ROWS(layers_preset, steps_preset, lr_preset, decay_preset, clamp_preset)                              \
+    {"layers", ER_OPT_INT_LIST, offsetof(er_hyper, layers), layers_preset, 0, 0, NULL, 0,                              \
+     "edited layers, ascending; the last is where targets are set"},                                                   \
+    {"fact_token", ER_OPT_CHOICE, offsetof(er_hyper, fact_token), "subject_last", 0, 0,                                \
+     "subject_last|last|subject_first|subject_first_after_last", 0, "token whose key is edited (subject_last)"},       \
+    {"v_num_grad_steps", ER_OPT_INT, offsetof(er_hyper, v_num_grad_steps), steps_preset, 1, 10000, NULL, 0,            \
+     "losses of a target's optimisation at most; one update fewer"},                                                   \
+    {"v_lr", ER_OPT_DOUBLE, offsetof(er_hyper, v_lr), lr_preset, 0, 1e6, NULL, 0, "Adam's step"},                      \
+    {"v_loss_layer", ER_OPT_INT, offsetof(er_hyper, v_loss_layer), "-1", -1, 100000, NULL, 0,                          \
+     "layer whose stream the loss is read from; -1: the last"},                                                        \
+    {"v_weight_decay", ER_OPT_DOUBLE, offsetof(er_hyper, v_weight_decay), decay_preset, 0, 1e6, NULL, 0,               \
+     "weight of |delta| / |value before|^2 in the loss"},                                                              \
+    {"clamp_norm_factor", ER_OPT_DOUBLE, offsetof(er_hyper, clamp_norm_factor), clamp_preset, 0, 1e6, NULL, 0,         \
+     "|delta| is kept below this times |value before|"},                                                               \
+    {"kl_factor", ER_OPT_DOUBLE, offsetof(er_hyper, kl_factor), "0.0625", 0, 1e6, NULL, 0,                             \
+     "weight of the drift of \"<subject> is a\" in the loss"},                                                         \
+    {"early_stop", ER_OPT_DOUBLE, offsetof(er_hyper, early_stop), "0.05", 0, 1e6, NULL, 0,                             \
+     "a target is done when its loss is below"}
+/* clang-format on */
+
+/* What holds for every method: ER_E_INPUT naming the key. */
+int er_hyper_check(const er_hyper *hyper, const er_config *config, int64_t batch, int64_t most_batch,
+                   const char *method, er_err *err);
+
+/* The MEMIT family's texts: five of ten tokens, braces become spaces. lengths has room for *count pairs. */
+int er_memit_template_lengths(const er_hyper *hyper, int64_t (*lengths)[2], int64_t *count, const char **braces);
+
+#endif

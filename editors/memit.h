@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* MEMIT (Meng et al. 2023; spec 7): n facts spread over several layers, no history.
+ *     A = lambda C + K K^T,  dW = (R / layers left) (A^-1 K)^T
+ * With Y = (lambda C)^-1 K from the eigenpairs of C and Woodbury's identity A^-1 K = Y (I + K^T Y)^-1, so only an n x n
+ * system is factored:  V = (I + K^T Y)^-1 Y^T. */
+#ifndef ER_EDITORS_MEMIT_H
+#define ER_EDITORS_MEMIT_H
+
+#include "editors/editor.h"
+
+extern const er_editor er_editor_memit;
+
+/* Shared by the methods that set the stream after the last edited block: keys of f + d floats (editors/keys.h). */
+int64_t er_memit_key_floats(const er_config *config);
+int er_memit_target(const er_edit_context *edit, const er_view *view, const er_prompt *prompts, int64_t count,
+                    er_target *out, er_work *work, er_err *err);
+int er_memit_keys(const er_edit_context *edit, const er_view *view, int64_t step, const er_prompt *prompts,
+                  int64_t count, float *keys, er_work *work, er_err *err);
+/* An update of rank n with u = R / layers left and z_error filled, v zero. */
+int er_memit_update(er_update *out, const er_edit_context *edit, int64_t step, const float *values, const float *keys,
+                    int64_t n, er_err *err);
+
+/* v (n, f) = (A^-1 K)^T for keys (n rows, stride apart): the algebra alone. lambda > 0. */
+int er_memit_solve_rows(float *v, const float *keys, int64_t stride, int64_t n, const er_eigen *eigen, double lambda,
+                        double *condition, er_err *err);
+
+#endif
