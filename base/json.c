@@ -4,9 +4,13 @@
 #include "base/file.h"
 #include "base/memory.h"
 
+#include <string.h>
+
 int er_json_parse(json_t **out, const char *text, size_t size, const char *name, er_err *err)
 {
+    static const char mark[] = "\xef\xbb\xbf"; /* a byte order mark, which some editors write, is not part of the text */
     json_error_t error;
+    if (size >= 3 && memcmp(text, mark, 3) == 0) text += 3, size -= 3;
     json_t *value = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
     if (!value && json_error_code(&error) == json_error_out_of_memory)
         return er_fail(err, ER_E_MEMORY, "%s: no memory for %zu bytes of JSON", name, size);
