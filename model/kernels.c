@@ -93,6 +93,30 @@ int er_kernels_threads(double work)
     return omp_in_parallel() || work < 1e5 ? 1 : omp_get_max_threads();
 }
 
+int er_kernels_may_tick(void)
+{
+    return !omp_in_parallel();
+}
+
+/* The division whose slowest thread has least to do: multiply-adds, and copying its share of A and of B, which costs
+ * about as much as multiplying by 16 columns or rows. */
+er_grid er_kernels_grid(int64_t m, int64_t n, int64_t tile_rows, int64_t tile_cols, int threads)
+{
+    int64_t strips = (m + tile_rows - 1) / tile_rows, panels = (n + tile_cols - 1) / tile_cols;
+    er_grid best = {1, 1};
+    double least = 0;
+    for (int down = 1; down <= threads; down++) {
+        int across = threads / down;
+        double rows = (double)((strips + down - 1) / down * tile_rows);
+        double cols = (double)((panels + across - 1) / across * tile_cols), cost = rows * cols + 16 * (rows + cols);
+        if (down > 1 && cost >= least) continue;
+        least = cost;
+        best.down = down;
+        best.across = across;
+    }
+    return best;
+}
+
 void *er_kernels_scratch(size_t bytes)
 {
     if (bytes > scratch.bytes) {

@@ -1,52 +1,180 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Internal template: products. */
-static inline float weight_at(const er_matrix *w, int64_t at)
+/* Internal template: the products of model/kernels.h as jobs of kernels_gemm.h, few rows by kernels_stream.h. */
+#include <string.h>
+
+#include "model/kernels_vec.h"
+
+#include "model/kernels_stream.h"
+
+#define GEMM_T float
+#define GEMM_NAME(x) x##_f32
+#define GEMM_V vec
+#define GEMM_VEC VEC
+#define GEMM_OP(op) vec_##op
+#if ER_ISA == 512
+#define GEMM_ROWS 12
+#define GEMM_VECS 2
+#define GEMM_K 192
+#elif ER_ISA == 2
+#define GEMM_ROWS 6
+#define GEMM_VECS 2
+#define GEMM_K 256
+#else
+#define GEMM_ROWS 4
+#define GEMM_VECS 4
+#define GEMM_K 256
+#endif
+#include "model/kernels_gemm.h"
+enum { COLS = GEMM_COLS, LDA = GEMM_LDA };
+#undef GEMM_T
+#undef GEMM_NAME
+#undef GEMM_V
+#undef GEMM_VEC
+#undef GEMM_OP
+
+#define GEMM_T double
+#define GEMM_NAME(x) x##_f64
+#define GEMM_V vec64
+#define GEMM_VEC VEC64
+#define GEMM_OP(op) vec64_##op
+#include "model/kernels_gemm.h"
+enum { COLS64 = GEMM_COLS, LDA64 = GEMM_LDA };
+
+/* --- fp32 with weights --------------------------------------------------------------------------------------------- */
+static void pack_rows(float *out, const job_f32 *job, int64_t i, int64_t rows, int64_t p, int64_t kc)
 {
-    if (w->dtype == ER_F32) return ((const float *)w->data)[at];
-    uint16_t bits = ((const uint16_t *)w->data)[at];
-    return w->dtype == ER_BF16 ? er_bf16_to_float(bits) : er_f16_to_float(bits);
+    const float *a = job->a;
+    for (int64_t r = 0; r < rows; r++) memcpy(out + r * LDA, a + (i + r) * job->lda + p, sizeof(float) * (size_t)kc);
 }
+
+/* B = W^T: columns of B are rows of the weights. */
+ALWAYS_INLINE void pack_transposed_of(float *out, const job_f32 *job, int64_t j, int64_t cols, int64_t p, int64_t kc,
+                                      const int dtype)
+{
+    for (int64_t g = 0; g < COLS; g += VEC) {
+        int64_t outputs = cols - g < VEC ? cols - g : VEC, q = 0;
+        if (outputs == VEC)
+            for (; q + VEC <= kc; q += VEC) {
+                vec t[VEC];
+                load_block(t, job->b, job->ldb, j + g, VEC, p + q, dtype);
+                for (int r = 0; r < VEC; r++) vec_put(out + (q + r) * COLS + g, t[r]);
+            }
+        for (; q < kc; q++)
+            for (int64_t r = 0; r < VEC; r++)
+                out[q * COLS + g + r] = r < outputs ? weight_at(job->b, (j + g + r) * job->ldb + p + q, dtype) : 0;
+    }
+}
+
+/* B = W */
+ALWAYS_INLINE void pack_plain_of(float *out, const job_f32 *job, int64_t j, int64_t cols, int64_t p, int64_t kc,
+                                 const int dtype)
+{
+    for (int64_t q = 0; q < kc; q++, out += COLS) {
+        int64_t at = (p + q) * job->ldb + j;
+        if (cols == COLS)
+            for (int g = 0; g < COLS; g += VEC) vec_put(out + g, vec_load_weights(job->b, at + g, dtype));
+        else
+            for (int64_t r = 0; r < COLS; r++) out[r] = r < cols ? weight_at(job->b, at + r, dtype) : 0;
+    }
+}
+
+#define PACK(name, of)                                                                                                 \
+    static void name(float *out, const job_f32 *job, int64_t j, int64_t cols, int64_t p, int64_t kc)                   \
+    {                                                                                                                  \
+        if (job->dtype == ER_F32)                                                                                      \
+            of(out, job, j, cols, p, kc, ER_F32);                                                                      \
+        else if (job->dtype == ER_BF16)                                                                                \
+            of(out, job, j, cols, p, kc, ER_BF16);                                                                     \
+        else                                                                                                           \
+            of(out, job, j, cols, p, kc, ER_F16);                                                                      \
+    }
+PACK(pack_transposed, pack_transposed_of)
+PACK(pack_plain, pack_plain_of)
 
 static void product(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t m, const er_matrix *w)
 {
-    int threads = er_kernels_threads((double)m * (double)w->rows * (double)w->cols);
-    (void)threads;
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t j = 0; j < w->rows; j++)
-        for (int64_t i = 0; i < m; i++) {
-            float s = 0.0f;
-            for (int64_t k = 0; k < w->cols; k++) s = __builtin_fmaf(x[i * ldx + k], weight_at(w, j * w->cols + k), s);
-            y[i * ldy + j] = s;
-        }
+    if (m <= STREAM_ROWS) {
+        if (m) stream(y, ldy, x, ldx, m, w, 0);
+        return;
+    }
+    job_f32 job = {.c = y, .ldc = ldy, .m = m, .n = w->rows, .k = w->cols, .a = x, .lda = ldx, .b = w->data,
+                   .ldb = w->cols, .dtype = w->dtype, .b_transposed = 1, .b_bytes = w->dtype == ER_F32 ? 4 : 2,
+                   .pack_a = pack_rows, .pack_b = pack_transposed};
+    run_f32(&job);
 }
 
 static void product_back(float *x_grad, int64_t ldx, const float *y_grad, int64_t ldy, int64_t m, const er_matrix *w)
 {
-    for (int64_t i = 0; i < m; i++) {
-        for (int64_t k = 0; k < w->cols; k++) x_grad[i * ldx + k] = 0.0f;
-        for (int64_t j = 0; j < w->rows; j++)
-            for (int64_t k = 0; k < w->cols; k++)
-                x_grad[i * ldx + k] =
-                    __builtin_fmaf(y_grad[i * ldy + j], weight_at(w, j * w->cols + k), x_grad[i * ldx + k]);
+    if (m <= STREAM_ROWS) {
+        if (m) stream(x_grad, ldx, y_grad, ldy, m, w, 1);
+        return;
     }
+    job_f32 job = {.c = x_grad, .ldc = ldx, .m = m, .n = w->cols, .k = w->rows, .a = y_grad, .lda = ldy, .b = w->data,
+                   .ldb = w->cols, .dtype = w->dtype, .b_bytes = w->dtype == ER_F32 ? 4 : 2, .pack_a = pack_rows,
+                   .pack_b = pack_plain};
+    run_f32(&job);
+}
+
+/* --- fp64 ---------------------------------------------------------------------------------------------------------- */
+static void pack_rows64(double *out, const job_f64 *job, int64_t i, int64_t rows, int64_t p, int64_t kc)
+{
+    const double *a = job->a;
+    for (int64_t r = 0; r < rows; r++)
+        memcpy(out + r * LDA64, a + (i + r) * job->lda + p, sizeof(double) * (size_t)kc);
+}
+
+static void pack_plain64(double *out, const job_f64 *job, int64_t j, int64_t cols, int64_t p, int64_t kc)
+{
+    const double *b = job->b;
+    for (int64_t q = 0; q < kc; q++, out += COLS64) {
+        const double *row = b + (p + q) * job->ldb + j;
+        if (cols == COLS64)
+            memcpy(out, row, sizeof(double) * COLS64);
+        else
+            for (int64_t r = 0; r < COLS64; r++) out[r] = r < cols ? row[r] : 0;
+    }
+}
+
+static void pack_transposed64(double *out, const job_f64 *job, int64_t j, int64_t cols, int64_t p, int64_t kc)
+{
+    const double *b = (const double *)job->b + j * job->ldb + p;
+    for (int64_t q = 0; q < kc; q += 8) /* a cache line of each row at a time */
+        for (int64_t r = 0; r < COLS64; r++)
+            for (int64_t s = q; s < q + 8 && s < kc; s++) out[s * COLS64 + r] = r < cols ? b[r * job->ldb + s] : 0;
 }
 
 static void product64(double *c, int64_t ldc, const double *a, int64_t lda, const double *b, int64_t ldb, int64_t m,
                       int64_t n, int64_t k, int transposed_b, int accumulate)
 {
-    for (int64_t i = 0; i < m; i++)
-        for (int64_t j = 0; j < n; j++) {
-            double s = accumulate ? c[i * ldc + j] : 0.0;
-            for (int64_t p = 0; p < k; p++)
-                s = __builtin_fma(a[i * lda + p], transposed_b ? b[j * ldb + p] : b[p * ldb + j], s);
-            c[i * ldc + j] = s;
-        }
+    job_f64 job = {.c = c, .ldc = ldc, .m = m, .n = n, .k = k, .a = a, .lda = lda, .b = b, .ldb = ldb,
+                   .carry = accumulate != 0, .b_transposed = transposed_b, .b_bytes = 8, .pack_a = pack_rows64,
+                   .pack_b = transposed_b ? pack_transposed64 : pack_plain64};
+    run_f64(&job);
+}
+
+/* The Gram matrix is X^T X: A is X transposed, B is X, both widened. */
+static void pack_columns(double *out, const job_f64 *job, int64_t i, int64_t rows, int64_t p, int64_t kc)
+{
+    const float *x = (const float *)job->a + p * job->lda + i;
+    for (int64_t r = 0; r < rows; r += 16)
+        for (int64_t q = 0; q < kc; q++)
+            for (int64_t s = r; s < r + 16 && s < rows; s++) out[s * LDA64 + q] = (double)x[q * job->lda + s];
+}
+
+static void pack_widened(double *out, const job_f64 *job, int64_t j, int64_t cols, int64_t p, int64_t kc)
+{
+    const float *x = (const float *)job->b + p * job->ldb + j;
+    for (int64_t q = 0; q < kc; q++, out += COLS64, x += job->ldb) {
+        if (cols == COLS64)
+            for (int r = 0; r < COLS64; r++) out[r] = (double)x[r];
+        else
+            for (int64_t r = 0; r < COLS64; r++) out[r] = r < cols ? (double)x[r] : 0;
+    }
 }
 
 static void gram64(double *g, const float *x, int64_t ldx, int64_t m, int64_t n)
 {
-    for (int64_t t = 0; t < m; t++)
-        for (int64_t i = 0; i < n; i++)
-            for (int64_t j = i; j < n; j++)
-                g[i * n + j] = __builtin_fma((double)x[t * ldx + i], (double)x[t * ldx + j], g[i * n + j]);
+    job_f64 job = {.c = g, .ldc = n, .m = n, .n = n, .k = m, .a = x, .lda = ldx, .b = x, .ldb = ldx, .carry = 1,
+                   .upper = 1, .b_bytes = 4, .pack_a = pack_columns, .pack_b = pack_widened};
+    run_f64(&job);
 }

@@ -39,15 +39,53 @@ extern const er_kernels er_kernels_avx2, er_kernels_avx512;
 
 /* Threads for a call of so much work (multiply-adds, or floats touched): 1 inside a parallel region and for little. */
 int er_kernels_threads(double work);
-/* Scratch of the calling thread, at least so many bytes, aligned to 64; valid until the thread's next call. */
+/* Whether thread 0 of a region opened now is the thread that may tick: no region is open already. */
+int er_kernels_may_tick(void);
+/* Scratch of the calling thread, at least so many bytes, aligned to 4096; valid until the thread's next call. */
 void *er_kernels_scratch(size_t bytes);
+
+/* How threads divide c (m, n) = A (m, k) B: `down` strips of rows times `across` sets of panels. */
+typedef struct er_grid {
+    int down, across;
+} er_grid;
+er_grid er_kernels_grid(int64_t m, int64_t n, int64_t tile_rows, int64_t tile_cols, int threads);
 
 /* Calls er_tick() about every ER_TICK_WORK multiply-adds, on the thread that may. */
 #define ER_TICK_WORK 2e7
 typedef struct er_pace {
-    int ticks; /* this thread is the main thread, outside any other parallel region */
+    int ticks; /* this is the thread that may */
     double work;
 } er_pace;
 void er_pace_add(er_pace *pace, double work);
+
+/* Reading ahead: cache lines of `left` rows that are needed soon, asked for a few per step. */
+typedef struct er_ahead {
+    const char *row;
+    int64_t stride, lines, line, left, each;
+} er_ahead;
+
+static inline void er_ahead_set(er_ahead *a, const void *base, int64_t stride, int64_t row, int64_t offset,
+                                int64_t rows, int64_t bytes, int64_t steps)
+{
+    const char *at = (const char *)base + row * stride + offset;
+    int64_t skew = (int64_t)((uintptr_t)at & 63);
+    a->row = at - skew;
+    a->stride = stride;
+    a->lines = (bytes + skew + 63) / 64;
+    a->line = 0;
+    a->left = rows;
+    a->each = (rows * a->lines + steps - 1) / steps;
+}
+
+static inline void er_ahead_step(er_ahead *a)
+{
+    for (int64_t n = a->each; n > 0 && a->left > 0; n--) {
+        __builtin_prefetch(a->row + 64 * a->line, 0, 2);
+        if (++a->line < a->lines) continue;
+        a->line = 0;
+        a->row += a->stride;
+        a->left--;
+    }
+}
 
 #endif

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Internal template: products of at most STREAM_ROWS rows. They wait for memory, so weights are read once, in place:
+ * forward transposes blocks in registers, backward walks rows of the weights with the result in the first-level cache.
+ * The template functions are inlined with constant dtype and number of rows. */
+enum { STREAM_ROWS = 4, STREAM_VECS = 2 }; /* vectors of outputs at a time: two independent chains */
+
+/* Block (VEC outputs from j, VEC inputs from p) of the weights, transposed: t[q] holds the outputs' weights of input
+ * p + q. Outputs behind `outputs` are copies of the last. */
+ALWAYS_INLINE void load_block(vec t[VEC], const void *data, int64_t cols, int64_t j, int64_t outputs, int64_t p,
+                              const int dtype)
+{
+    for (int64_t r = 0; r < VEC; r++)
+        t[r] = vec_load_weights(data, (j + (r < outputs ? r : outputs - 1)) * cols + p, dtype);
+    vec_transpose(t);
+}
+
+/* The same where fewer than VEC inputs are left. */
+ALWAYS_INLINE void load_rest(vec t[VEC], const void *data, int64_t cols, int64_t j, int64_t outputs, int64_t p,
+                             const int dtype)
+{
+    for (int64_t q = 0; q < cols - p; q++) {
+        float column[VEC];
+        for (int64_t r = 0; r < VEC; r++)
+            column[r] = weight_at(data, (j + (r < outputs ? r : outputs - 1)) * cols + p + q, dtype);
+        t[q] = vec_load(column);
+    }
+}
+
+ALWAYS_INLINE void forward_group(float *y, int64_t ldy, const float *x, int64_t ldx, const er_matrix *w, int64_t j,
+                                 const int dtype, const int rows, const int vecs)
+{
+    int64_t cols = w->cols, p = 0, left = w->rows - j, bytes = dtype == ER_F32 ? 4 : 2;
+    const char *ahead = (const char *)w->data + (j + vecs * VEC) * cols * bytes; /* the next group, one block early */
+    vec s[STREAM_ROWS][STREAM_VECS], t[VEC];
+    for (int i = 0; i < rows; i++)
+        for (int v = 0; v < vecs; v++) s[i][v] = vec_set(0);
+    for (; p + VEC <= cols; p += VEC)
+        for (int v = 0; v < vecs; v++) {
+            for (int r = 0; r < VEC; r++) __builtin_prefetch(ahead + ((v * VEC + r) * cols + p) * bytes, 0, 2);
+            load_block(t, w->data, cols, j + v * VEC, left - v * VEC < VEC ? left - v * VEC : VEC, p, dtype);
+            for (int q = 0; q < VEC; q++)
+                for (int i = 0; i < rows; i++) s[i][v] = vec_fma(vec_set(x[i * ldx + p + q]), t[q], s[i][v]);
+        }
+    for (int v = 0; v < vecs && p < cols; v++) {
+        load_rest(t, w->data, cols, j + v * VEC, left - v * VEC < VEC ? left - v * VEC : VEC, p, dtype);
+        for (int64_t q = 0; q < cols - p; q++)
+            for (int i = 0; i < rows; i++) s[i][v] = vec_fma(vec_set(x[i * ldx + p + q]), t[q], s[i][v]);
+    }
+    for (int i = 0; i < rows; i++)
+        for (int v = 0; v < vecs; v++) {
+            float out[VEC];
+            vec_put(out, s[i][v]);
+            for (int64_t r = 0; r < VEC && v * VEC + r < left; r++) y[i * ldy + j + v * VEC + r] = out[r];
+        }
+}
+
+/* Outputs from .. to - 1 */
+ALWAYS_INLINE void forward_share(float *y, int64_t ldy, const float *x, int64_t ldx, const er_matrix *w, int64_t from,
+                                 int64_t to, int ticks, const int dtype, const int rows)
+{
+    enum { GROUP = STREAM_VECS * VEC };
+    er_pace pace = {ticks, 0};
+    int64_t j = from;
+    for (; j + GROUP <= to; j += GROUP) {
+        forward_group(y, ldy, x, ldx, w, j, dtype, rows, STREAM_VECS);
+        er_pace_add(&pace, 8.0 * GROUP * (double)w->cols); /* time is bytes here */
+    }
+    for (; j < to; j += VEC) forward_group(y, ldy, x, ldx, w, j, dtype, rows, 1);
+}
+
+/* dx (rows, cols from .. to - 1) = dy W. Eight rows of W at a time, each element's chain passing through them in order;
+ * columns in runs that keep the results in the first-level cache. */
+ALWAYS_INLINE void backward_share(float *dx, int64_t ldx, const float *dy, int64_t ldy, const er_matrix *w,
+                                  int64_t from, int64_t to, int ticks, const int dtype, const int rows)
+{
+    enum { DEPTH = 8, RUN = 1536 };
+    er_pace pace = {ticks, 0};
+    for (int64_t start = from; start < to; start += RUN) {
+        int64_t end = to - start < RUN ? to : start + RUN;
+        for (int i = 0; i < rows; i++)
+            for (int64_t k = start; k < end; k++) dx[i * ldx + k] = 0;
+        for (int64_t j = 0; j < w->rows; j += DEPTH) {
+            int64_t k = start, depth = w->rows - j < DEPTH ? w->rows - j : DEPTH;
+            if (depth == DEPTH)
+                for (; k + VEC <= end; k += VEC) {
+                    vec s[STREAM_ROWS];
+                    for (int i = 0; i < rows; i++) s[i] = vec_load(dx + i * ldx + k);
+                    for (int q = 0; q < DEPTH; q++) {
+                        vec t = vec_load_weights(w->data, (j + q) * w->cols + k, dtype);
+                        for (int i = 0; i < rows; i++) s[i] = vec_fma(vec_set(dy[i * ldy + j + q]), t, s[i]);
+                    }
+                    for (int i = 0; i < rows; i++) vec_put(dx + i * ldx + k, s[i]);
+                }
+            for (; k < end; k++)
+                for (int i = 0; i < rows; i++)
+                    for (int64_t q = 0; q < depth; q++)
+                        dx[i * ldx + k] = __builtin_fmaf(
+                            dy[i * ldy + j + q], weight_at(w->data, (j + q) * w->cols + k, dtype), dx[i * ldx + k]);
+            er_pace_add(&pace, 8.0 * DEPTH * (double)(end - start));
+        }
+    }
+}
+
+#define STREAM_ROWS_CASES(share, dtype)                                                                                \
+    switch (rows) {                                                                                                    \
+    case 1: share(y, ldy, x, ldx, w, from, to, ticks, dtype, 1); return;                                               \
+    case 2: share(y, ldy, x, ldx, w, from, to, ticks, dtype, 2); return;                                               \
+    case 3: share(y, ldy, x, ldx, w, from, to, ticks, dtype, 3); return;                                               \
+    default: share(y, ldy, x, ldx, w, from, to, ticks, dtype, 4); return;                                              \
+    }
+#define STREAM_SHARE(name, share)                                                                                      \
+    static void name(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t rows, const er_matrix *w,             \
+                     int64_t from, int64_t to, int ticks)                                                              \
+    {                                                                                                                  \
+        if (w->dtype == ER_F32) STREAM_ROWS_CASES(share, ER_F32)                                                       \
+        if (w->dtype == ER_BF16) STREAM_ROWS_CASES(share, ER_BF16)                                                     \
+        STREAM_ROWS_CASES(share, ER_F16)                                                                               \
+    }
+STREAM_SHARE(stream_forward, forward_share)
+STREAM_SHARE(stream_backward, backward_share)
+
+/* Threads own runs of outputs (forward) or of inputs (backward), cut at whole vectors. */
+static void stream(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t m, const er_matrix *w, int back)
+{
+    int64_t n = back ? w->cols : w->rows, strips = (n + VEC - 1) / VEC;
+    int threads = er_kernels_threads((double)m * (double)w->rows * (double)w->cols), ticks = er_kernels_may_tick();
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (int t = 0; t < threads; t++) {
+        int64_t from = strips * t / threads * VEC, to = strips * (t + 1) / threads * VEC;
+        if (to > n) to = n;
+        (back ? stream_backward : stream_forward)(y, ldy, x, ldx, m, w, from, to, ticks && t == 0);
+    }
+}
