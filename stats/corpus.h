@@ -12,9 +12,10 @@
 typedef struct er_corpus_options {
     const char *path;   /* NULL: sample */
     int64_t documents;  /* file: the first so many non-empty documents; 0: all */
-    int64_t max_tokens; /* a document is cut after so many ids */
+    int64_t max_tokens; /* a document is cut after so many ids; 0: as many as the model has positions */
     int64_t tokens;     /* sample: until this many tokens are there (whole documents of max_tokens) */
     uint64_t seed;      /* sample */
+    int64_t pass_tokens; /* most tokens in one forward call, 0: 1024; memory only, never bits or identity */
 } er_corpus_options;
 
 typedef struct er_corpus er_corpus;
@@ -22,6 +23,8 @@ typedef struct er_corpus er_corpus;
 /* File: documents parted by two empty lines (leading and trailing white space dropped, empty ones skipped), or one
  * JSON object with a "text" key per line when the first non-blank byte is '{'. Encoded with special tokens, cut to
  * max_tokens. Sample: nothing is generated yet; document i is drawn when its block is asked for. */
+/* The model is borrowed until er_corpus_close. ER_E_INPUT: no text in the file, a line that is no JSON object with
+ * "text", more max_tokens than positions. */
 int er_corpus_open(er_corpus **out, const er_corpus_options *options, const er_model *model, er_err *err);
 void er_corpus_close(er_corpus *c);
 int64_t er_corpus_documents(const er_corpus *c);
@@ -36,7 +39,10 @@ er_hash er_corpus_hash(const er_corpus *c);
 int er_corpus_block(const er_corpus *c, int64_t block, er_ids ids[], int64_t *count, er_work *work, er_err *err);
 
 /* One unit of statistics: forward of one block through layers 0 .. max(layers), Gram matrices of the down
- * projection's input at each wanted layer added to moments[i]. gram: scratch of f x f doubles, zeroed inside. */
+ * projection's input at each wanted layer added to moments[i] (of n = f). gram: scratch of f x f doubles, zeroed
+ * inside. A layer's chain runs over all tokens of the block in order, however forward calls cut them: one layer at a
+ * time, at most pass_tokens at a time, the residual stream of the block (tokens x d floats) held between layers. After
+ * a failure the moments are of no use. */
 struct er_moment;
 int er_corpus_measure(const er_corpus *c, int64_t block, const er_view *view, const int64_t *layers,
                       int64_t layer_count, struct er_moment *moments, double *gram, er_work *work, er_err *err);
