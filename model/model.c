@@ -148,6 +148,20 @@ static void put(er_model *m, const er_slot *slot, const er_matrix *x)
     }
 }
 
+er_matrix er_view_slot(const er_view *view, const er_slot *slot)
+{
+    er_matrix gain = {ER_F32, 1, slot->cols, NULL};
+    switch (slot->row->kind) {
+    case ER_SLOT_EMBEDDING: return view->model->embedding;
+    case ER_SLOT_HEAD: return view->model->head;
+    case ER_SLOT_MATRIX: return view->layers[slot->layer].matrix[slot->row->which];
+    case ER_SLOT_FINAL_NORM: gain.data = view->model->final_norm; break;
+    case ER_SLOT_ATTENTION_NORM: gain.data = view->layers[slot->layer].attention_norm; break;
+    case ER_SLOT_MLP_NORM: gain.data = view->layers[slot->layer].mlp_norm; break;
+    }
+    return gain;
+}
+
 static int fill_all(filling *f, er_err *err)
 {
     const er_config *c = &f->model->config;

@@ -124,6 +124,9 @@ void er_slot_name(char text[ER_TENSOR_NAME], const er_config *c, const er_slot *
  * (h, s, j) of Hugging Face's order, s = 0 or 1, stands at (h, j, s). */
 int64_t er_slot_source_row(int64_t row, int64_t head_dim);
 
+/* A slot's values as the view has them; a gain is a matrix of one row. */
+er_matrix er_view_slot(const er_view *view, const er_slot *slot);
+
 /* --- sources ------------------------------------------------------------------------------------------------------- */
 
 typedef struct er_source {
