@@ -309,14 +309,19 @@ static int expected_choice(er_text *out, const char *choices, er_err *err)
     }
 }
 
+static int print_bound(er_text *out, const er_option *row, double bound, er_err *err)
+{
+    return row->type == ER_OPT_BYTES ? print_bytes(out, (int64_t)bound, err) : print_double(out, bound, err);
+}
+
 static int expected_range(er_text *out, const er_option *row, er_err *err)
 {
     if (row->low == 0 && row->high == 0) return 0;
     ER_TRY(er_text_add(out, " from ", err));
-    ER_TRY(print_double(out, row->low, err));
+    ER_TRY(print_bound(out, row, row->low, err));
     if (isinf(row->high)) return er_text_add(out, " up", err);
     ER_TRY(er_text_add(out, " to ", err));
-    return print_double(out, row->high, err);
+    return print_bound(out, row, row->high, err);
 }
 
 int er_option_expected(er_text *out, const er_option *row, er_err *err)

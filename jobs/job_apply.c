@@ -124,17 +124,16 @@ static int known_names(er_job_reader *r, const char ***out, size_t *count)
 /* What may stand below the group that key is in: "a, b, c". */
 static int siblings(er_job_reader *r, const char *key, er_text *out)
 {
-    char name[256];
+    char name[256], earlier[256];
     const char *dot = strrchr(key, '.');
-    size_t n = dot ? (size_t)(dot - key) + 1 : 0, last = 0;
-    char before[256] = "";
+    size_t n = dot ? (size_t)(dot - key) + 1 : 0;
     for (size_t i = 0; row_key(r->job, i, name); i++) {
         if (strncmp(name, key, n)) continue;
-        size_t m = strcspn(name + n, ".");
-        if (m == last && strncmp(before, name + n, m) == 0) continue;
-        ER_TRY(er_text_format(out, r->err, "%s%.*s", last ? ", " : "", (int)m, name + n));
-        last = m;
-        memcpy(before, name + n, m);
+        size_t m = n + strcspn(name + n, ".");
+        int seen = 0;
+        for (size_t j = 0; j < i && !seen && row_key(r->job, j, earlier); j++)
+            seen = strncmp(earlier, name, m) == 0 && (!earlier[m] || earlier[m] == '.');
+        if (!seen) ER_TRY(er_text_format(out, r->err, "%s%.*s", out->at ? ", " : "", (int)(m - n), name + n));
     }
     return 0;
 }
@@ -155,13 +154,23 @@ static int unknown(er_job_reader *r, const char *where, const char *key)
     return code;
 }
 
-/* A list of scalars as "[4, 5, 6]". */
+/* A list of scalars as "4, 5, 6"; lists inside ("[[5, 10], [10, 10]]") are flattened, as the rows keep them. */
+static int list_items(er_job_reader *r, const er_yaml *list, er_text *out)
+{
+    for (const er_yaml *c = list->first; c; c = c->next) {
+        if (c->kind == ER_YAML_LIST)
+            ER_TRY(list_items(r, c, out));
+        else
+            ER_TRY(er_text_format(out, r->err, "%s%s", out->length > 1 ? ", " : "",
+                                  c->kind == ER_YAML_SCALAR ? c->text : "a mapping"));
+    }
+    return 0;
+}
+
 static int list_text(er_job_reader *r, const er_yaml *list, er_text *out)
 {
-    int64_t i = 0;
     ER_TRY(er_text_add(out, "[", r->err));
-    for (const er_yaml *c = list->first; c; c = c->next, i++)
-        ER_TRY(er_text_format(out, r->err, "%s%s", i ? ", " : "", c->kind == ER_YAML_SCALAR ? c->text : "?"));
+    ER_TRY(list_items(r, list, out));
     return er_text_add(out, "]", r->err);
 }
 
