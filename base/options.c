@@ -92,8 +92,11 @@ static int refuse(const er_option *row, const char *key, const char *value, cons
 {
     er_text expected = ER_TEXT_INIT;
     er_arena_mark mark = er_arena_mark_now(arena);
-    const char *near = row->type == ER_OPT_CHOICE ? nearest_choice(row, value, arena) : NULL;
+    int several = row->type == ER_OPT_CHOICE && strchr(row->choices, '|');
+    const char *near = several ? nearest_choice(row, value, arena) : NULL;
     int code = er_option_expected(&expected, row, err);
+    if (!code && row->type == ER_OPT_CHOICE && !several && row->help) /* a key that is also a group: data.order */
+        code = er_text_format(&expected, err, " (%s)", row->help);
     if (!code)
         code = er_fail(err, ER_E_INPUT, "%s: %s: '%.100s', expected %s%s%s%s", where, key, value, expected.at,
                        near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");

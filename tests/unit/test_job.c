@@ -202,7 +202,8 @@ static void errors_have_place_expectation_and_nearest_key(void **state)
         {"score: 5\n", "job:5:8: score: a value, expected a mapping"},
         {"precision: {weights: fp8}\n",
          "job:5:22: precision.weights: 'fp8', expected one of fp32, bf16, fp16, did you mean 'fp32'?"},
-        {"data.order: shuffle\n", "job:5:13: data.order: 'shuffle', expected file"},
+        {"data.order: shuffle\n", "job:5:13: data.order: 'shuffle', expected file (order of editing: file, or {shuffle: "
+                                   "SEED})"},
         {"\tseed: 1\n", "job:5:1: a tab cannot indent, expected spaces"},
         {"score:\n\tevery: 1\n", "job:6:1: a tab cannot indent, expected spaces"},
         {"seed: &a 1\n", "job:5:7: anchors (&name) are not supported, expected a value"},
