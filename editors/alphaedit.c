@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "editors/alphaedit.h"
 
+#include "base/memory.h"
 #include "editors/history.h"
 #include "editors/hyper_rows.h"
 #include "editors/memit.h"
+#include "editors/solve.h"
 
 #define THRESHOLD_TEXT "0.02"
 static const double threshold_preset = 0.02;
@@ -35,8 +37,8 @@ int er_alphaedit_keep(er_keep *out, const er_hyper *h, er_err *err)
     if (by_rank && by_energy)
         return er_fail(err, ER_E_INPUT, "editor.nullspace_rank and editor.nullspace_energy: set one of them");
     if ((by_rank || by_energy) && by_threshold && !preset)
-        return er_fail(err, ER_E_INPUT, "editor.nullspace_threshold and editor.nullspace_%s: set one of them (a threshold "
-                       "of 0 is none)", by_rank ? "rank" : "energy");
+        return er_fail(err, ER_E_INPUT, "editor.nullspace_threshold and editor.nullspace_%s: set one of them (a "
+                       "threshold of 0 is none)", by_rank ? "rank" : "energy");
     if (by_rank) {
         *out = (er_keep){ER_KEEP_RANK, (double)h->nullspace_rank};
     } else if (by_energy) {
@@ -44,8 +46,8 @@ int er_alphaedit_keep(er_keep *out, const er_hyper *h, er_err *err)
     } else if (by_threshold) {
         *out = (er_keep){ER_KEEP_THRESHOLD, h->nullspace_threshold};
     } else {
-        return er_fail(err, ER_E_INPUT, "editor.nullspace_threshold: 0, and neither nullspace_rank nor nullspace_energy "
-                       "is set");
+        return er_fail(err, ER_E_INPUT, "editor.nullspace_threshold: 0, and neither nullspace_rank nor "
+                       "nullspace_energy is set");
     }
     return 0;
 }
@@ -54,6 +56,7 @@ static int check(const er_hyper *h, const er_config *config, int64_t batch, er_e
 {
     er_keep keep;
     ER_TRY(er_hyper_check(h, config, batch, 0, "alphaedit", err));
+    ER_TRY(er_hyper_check_loss(h, config, err));
     ER_TRY(er_alphaedit_keep(&keep, h, err));
     if (h->nullspace_rank > config->inner)
         return er_fail(err, ER_E_INPUT, "editor.nullspace_rank: %lld is more than the key's %lld dimensions",
@@ -87,8 +90,12 @@ static int solve(const er_edit_context *edit, int64_t step, const float *values,
     (void)w;
     if (!history) ER_TRY(history_new(&own, edit, step, stats, err));
     int code = er_memit_update(&u, edit, step, values, keys, n, err);
-    if (!code && n) {
-        code = er_history_solve(history ? history : own, keys, n, u.v, &u.condition, err);
+    if (!code) {
+        double *v = NULL;
+        code = er_alloc(&v, (size_t)(n * u.inputs), err);
+        if (!code && n) code = er_history_solve(history ? history : own, keys, n, v, &u.condition, err);
+        if (!code) er_narrow(u.v, v, n * u.inputs);
+        er_free(v);
         if (code) er_update_free(&u);
     }
     er_history_drop(own);

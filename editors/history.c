@@ -108,36 +108,24 @@ static int extend(er_history *h, const float *keys, int64_t n, er_err *err)
     return 0;
 }
 
-static void to_floats(float *v, const double *rows, int64_t n, int64_t f)
-{
-    for (int64_t i = 0; i < n; i++) er_narrow(v + i * f, rows + i * f, f);
-}
-
 /* The N x N form. */
-static int solve_rows(er_history *h, const float *keys, int64_t n, float *v, double *condition,
-                      er_err *err)
+static int solve_rows(er_history *h, const float *keys, int64_t n, double *v, double *condition, er_err *err)
 {
-    int64_t all = h->rows + n, f = h->f, part = smaller(n, CHUNK);
-    double *x = NULL, *t = NULL, *rows = NULL;
+    int64_t all = h->rows + n, f = h->f;
+    double *x = NULL, *t = NULL;
     ER_TRY(extend(h, keys, n, err));
     int code = er_alloc(&x, (size_t)(all * n), err);
-    if (!code) code = er_alloc(&t, (size_t)(part * all), err);
-    if (!code) code = er_alloc(&rows, (size_t)(part * f), err);
+    if (!code) code = er_alloc(&t, (size_t)(n * all), err);
     if (!code) {
         for (int64_t j = 0; j < n; j++) x[(h->rows + j) * n + j] = 1.0;
         er_factor_forward(&h->factor, x, n, n, h->rows);
         er_factor_back(&h->factor, x, n, n);
-        for (int64_t i = 0; i < n; i += part) {
-            int64_t m = smaller(part, n - i);
-            er_transpose(t, all, x + i, n, all, m);
-            er_product64(rows, f, t, all, h->keys, f, m, f, all, 0, 0);
-            to_floats(v + i * f, rows, m, f);
-        }
+        er_transpose(t, all, x, n, all, n);
+        er_product64(v, f, t, all, h->keys, f, n, f, all, 0, 0);
         *condition = er_factor_condition(&h->factor);
     }
     er_free(x);
     er_free(t);
-    er_free(rows);
     return code;
 }
 
@@ -180,8 +168,7 @@ static int moment_rows(const er_history *h, er_factor *s, const double *rows, in
 }
 
 /* s += new keys */
-static int moment_keys(const er_history *h, er_factor *s, const float *keys, int64_t n, double *c,
-                       er_err *err)
+static int moment_keys(const er_history *h, er_factor *s, const float *keys, int64_t n, double *c, er_err *err)
 {
     double *rows;
     ER_TRY(er_alloc(&rows, (size_t)(n * h->f), err));
@@ -209,33 +196,24 @@ static int moment_copy(const er_history *h, er_factor *s, er_err *err)
 }
 
 /* c (n, rank) of the batch; s gets factored and solved. */
-static int solve_coordinates(const er_history *h, er_factor *s, const double *c, int64_t n, float *v, er_err *err)
+static int solve_coordinates(const er_history *h, er_factor *s, double *c, int64_t n, double *v, er_err *err)
 {
-    int64_t rank = h->p.rank, part = smaller(n, CHUNK), f = h->f;
-    double *x = NULL, *t = NULL, *rows = NULL;
+    int64_t rank = h->p.rank;
+    double *x = NULL;
     int code = er_factor_grow(s, rank, "AlphaEdit's system in coordinates", err);
     if (!code) code = er_alloc(&x, (size_t)(rank * n), err);
-    if (!code) code = er_alloc(&t, (size_t)(part * rank), err);
-    if (!code) code = er_alloc(&rows, (size_t)(part * f), err);
     if (!code) {
         er_transpose(x, n, c, rank, n, rank);
         er_factor_forward(s, x, n, n, 0);
         er_factor_back(s, x, n, n);
-        for (int64_t i = 0; i < n; i += part) {
-            int64_t m = smaller(part, n - i);
-            er_transpose(t, rank, x + i, n, rank, m);
-            er_projection_up(rows, t, m, &h->p);
-            to_floats(v + i * f, rows, m, f);
-        }
+        er_transpose(c, rank, x, n, rank, n);
+        er_projection_up(v, c, n, &h->p);
     }
     er_free(x);
-    er_free(t);
-    er_free(rows);
     return code;
 }
 
-static int solve_moment(const er_history *h, const float *keys, int64_t n, float *v, double *condition,
-                        er_err *err)
+static int solve_moment(const er_history *h, const float *keys, int64_t n, double *v, double *condition, er_err *err)
 {
     er_factor s = {0};
     double *c;
@@ -249,8 +227,7 @@ static int solve_moment(const er_history *h, const float *keys, int64_t n, float
     return code;
 }
 
-int er_history_solve(er_history *h, const float *keys, int64_t n, float *v, double *condition,
-                     er_err *err)
+int er_history_solve(er_history *h, const float *keys, int64_t n, double *v, double *condition, er_err *err)
 {
     return few(h, h->rows + n) ? solve_rows(h, keys, n, v, condition, err)
                                : solve_moment(h, keys, n, v, condition, err);

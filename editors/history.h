@@ -3,7 +3,7 @@
  * small system.
  *
  * With P the projection, B = P [K_1 ... K_t] (f, N) over all keys including the batch in hand, K the batch's own keys:
- *     X = (P (K K^T + Cc) P + L2 I)^-1 P K Rs^T,   Cc the sum of earlier K_i K_i^T     (the published system)
+ *     X = (P (K K^T + Cc) P + L2 I)^-1 P K Rs^T,   Cc the sum of earlier K_i K_i^T  (as published)
  *       = (B B^T + L2 I)^-1 B E Rs^T               E picks the batch's n columns of B
  *       = B (L2 I + B^T B)^-1 E Rs^T               push-through; nothing cancels, however large B^T B is beside L2
  * so the update is Rs V with V = ((L2 I + B^T B)^-1 E)^T B^T, (n, f). The factor of L2 I + B^T B grows by rows.
@@ -23,9 +23,9 @@ int er_history_make(er_history **out, const er_eigen *eigen, const er_keep *keep
                     er_err *err);
 void er_history_drop(er_history *h);
 
-/* v (n, f): the rows above for a batch of n keys, which does not join. What the solve computed of the factor is kept for
- * the case that the same keys join next. *condition: of the small system. */
-int er_history_solve(er_history *h, const float *keys, int64_t n, float *v, double *condition, er_err *err);
+/* v (n, f): the rows above for a batch of n keys, which does not join. What the solve computed of the factor is kept
+ * for the case that the same keys join next. *condition: of the small system. */
+int er_history_solve(er_history *h, const float *keys, int64_t n, double *v, double *condition, er_err *err);
 int er_history_join(er_history *h, const float *keys, int64_t n, er_err *err);
 void er_history_size(const er_history *h, int64_t *rows, int64_t *rank);
 

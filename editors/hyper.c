@@ -9,8 +9,8 @@ static int check_layers(const er_hyper *h, const er_config *config, er_err *err)
     for (int64_t i = 0; i < h->layers.count; i++) {
         int64_t layer = h->layers.at[i];
         if (layer < 0 || layer >= config->layers)
-            return er_fail(err, ER_E_INPUT, "editor.layers: the model has no layer %" PRId64 ", only 0 to %" PRId64, layer,
-                           config->layers - 1);
+            return er_fail(err, ER_E_INPUT, "editor.layers: the model has no layer %" PRId64 ", only 0 to %" PRId64,
+                           layer, config->layers - 1);
         if (i && layer <= h->layers.at[i - 1])
             return er_fail(err, ER_E_INPUT, "editor.layers: %" PRId64 " after %" PRId64 "; layers must ascend", layer,
                            h->layers.at[i - 1]);
@@ -34,9 +34,17 @@ int er_hyper_check(const er_hyper *h, const er_config *config, int64_t batch, in
     if (!(h->clamp_norm_factor > 0)) return er_fail(err, ER_E_INPUT, "editor.clamp_norm_factor: must be above 0");
     if (batch < 1) return er_fail(err, ER_E_INPUT, "edit.batch: must be at least 1");
     if (most_batch && batch > most_batch)
-        return er_fail(err, ER_E_INPUT, "edit.batch: %s edits %" PRId64 " fact at a time, not %" PRId64, method, most_batch,
-                       batch);
+        return er_fail(err, ER_E_INPUT, "edit.batch: %s edits %" PRId64 " fact at a time, not %" PRId64, method,
+                       most_batch, batch);
     return 0;
+}
+
+int er_hyper_check_loss(const er_hyper *h, const er_config *config, er_err *err)
+{
+    int64_t last = h->layers.at[h->layers.count - 1], from = h->v_loss_layer > last ? h->v_loss_layer : last;
+    if (h->v_loss_layer < 0 || from == config->layers - 1) return 0;
+    return er_fail(err, ER_E_UNSUPPORTED, "editor.v_loss_layer: %" PRId64 "; built is the last layer only, %" PRId64
+                   " or -1", h->v_loss_layer, config->layers - 1);
 }
 
 int er_memit_template_lengths(const er_hyper *hyper, int64_t (*lengths)[2], int64_t *count, const char **braces)

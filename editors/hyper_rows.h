@@ -33,6 +33,10 @@
 int er_hyper_check(const er_hyper *hyper, const er_config *config, int64_t batch, int64_t most_batch,
                    const char *method, er_err *err);
 
+/* The published methods that set a stream's value may read the loss from an earlier layer; built is the last one, which
+ * every published file names. ER_E_UNSUPPORTED otherwise. ROME's code never read the key. */
+int er_hyper_check_loss(const er_hyper *hyper, const er_config *config, er_err *err);
+
 /* The MEMIT family's texts: five of ten tokens, braces become spaces. lengths has room for *count pairs. */
 int er_memit_template_lengths(const er_hyper *hyper, int64_t (*lengths)[2], int64_t *count, const char **braces);
 

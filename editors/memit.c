@@ -8,6 +8,8 @@
 #include "editors/target.h"
 #include "model/kernels.h"
 
+#include <math.h>
+
 enum { CHUNK = 256 }; /* keys that are widened at a time */
 
 static const er_option rows[] = {
@@ -27,6 +29,7 @@ static int options(er_option_table *out, er_hyper *hyper, er_arena *arena, er_er
 static int check(const er_hyper *h, const er_config *config, int64_t batch, er_err *err)
 {
     ER_TRY(er_hyper_check(h, config, batch, 0, "memit", err));
+    ER_TRY(er_hyper_check_loss(h, config, err));
     if (!(h->mom2_update_weight > 0)) return er_fail(err, ER_E_INPUT, "editor.mom2_update_weight: must be above 0");
     return 0;
 }
@@ -72,76 +75,80 @@ int er_memit_update(er_update *out, const er_edit_context *edit, int64_t step, c
     return 0;
 }
 
-/* y (n, f) = K^T (lambda C)^-1, row by row */
-static int precondition(double *y, double *k, double *scratch, const float *keys, int64_t stride, int64_t n,
-                        const er_eigen *eigen, double lambda, er_err *err)
+/* z (n, f) = coordinates of the keys among the eigenvectors of C, each divided by root (f). */
+static int whiten(double *z, const float *keys, int64_t stride, int64_t n, const er_projection *all, const double *root,
+                  er_err *err)
 {
-    int64_t f = eigen->n;
+    int64_t f = all->rank, part = n < CHUNK ? n : CHUNK;
+    double *k;
+    ER_TRY(er_alloc(&k, (size_t)(part * f), err));
     for (int64_t i = 0; i < n; i += CHUNK) {
         int64_t m = n - i < CHUNK ? n - i : CHUNK;
-        double *at = y + i * f;
         er_widen(k, keys + i * stride, stride, m, f);
-        ER_TRY(er_eigen_inverse(at, k, m, eigen, scratch, err));
-        for (int64_t j = 0; j < m * f; j++) at[j] /= lambda;
+        er_projection_down(z + i * f, k, m, all);
     }
+    for (int64_t i = 0; i < n * f; i++) z[i] /= root[i % f];
+    er_free(k);
     return 0;
 }
 
-/* The lower triangle of I + Y K, CHUNK columns at a time. */
-static void fill(er_factor *s, const double *y, double *k, const float *keys, int64_t stride, int64_t n, int64_t f)
+/* z = (I + z z^T)^-1 z */
+static int solve_white(double *z, int64_t n, int64_t f, double *condition, er_err *err)
 {
-    int64_t ld;
-    for (int64_t from = 0; from < n; from += CHUNK) {
-        int64_t width = n - from < CHUNK ? n - from : CHUNK;
-        er_widen(k, keys + from * stride, stride, width, f);
-        for (int64_t i = from; i < n; i += ER_FACTOR_BLOCK) {
-            int64_t m = n - i < ER_FACTOR_BLOCK ? n - i : ER_FACTOR_BLOCK, reach = i + m - from;
-            double *row = er_factor_row(s, i, &ld);
-            er_product64(row + from, ld, y + i * f, f, k, f, m, reach < width ? reach : width, f, 1, 0);
-        }
-    }
-    for (int64_t i = 0; i < n; i++) er_factor_row(s, i, &ld)[i] += 1.0;
-}
-
-int er_memit_solve_rows(float *v, const float *keys, int64_t stride, int64_t n, const er_eigen *eigen, double lambda,
-                        double *condition, er_err *err)
-{
-    int64_t f = eigen->n, part = n < CHUNK ? n : CHUNK;
-    double *y = NULL, *k = NULL, *scratch = NULL;
     er_factor s = {0};
-    int code = er_alloc(&y, (size_t)(n * f), err);
-    if (!code) code = er_alloc(&k, (size_t)(part * f), err);
-    if (!code) code = er_alloc(&scratch, (size_t)(part * f), err);
-    if (!code) code = er_factor_reserve(&s, n, err);
-    if (!code) code = precondition(y, k, scratch, keys, stride, n, eigen, lambda, err);
-    if (!code) {
-        fill(&s, y, k, keys, stride, n, f);
-        code = er_factor_grow(&s, n, "MEMIT's system I + K^T (lambda C)^-1 K", err);
+    int64_t ld;
+    ER_TRY(er_factor_reserve(&s, n, err));
+    for (int64_t i = 0; i < n; i += ER_FACTOR_BLOCK) {
+        int64_t m = n - i < ER_FACTOR_BLOCK ? n - i : ER_FACTOR_BLOCK;
+        double *row = er_factor_row(&s, i, &ld);
+        er_product64(row, ld, z + i * f, f, z, f, m, i + m, f, 1, 0);
+        for (int64_t j = 0; j < m; j++) row[j * ld + i + j] += 1.0;
     }
+    int code = er_factor_grow(&s, n, "MEMIT's system I + K^T (lambda C)^-1 K", err);
     if (!code) {
-        er_factor_forward(&s, y, f, f, 0);
-        er_factor_back(&s, y, f, f);
-        for (int64_t i = 0; i < n; i++) er_narrow(v + i * f, y + i * f, f);
+        er_factor_forward(&s, z, f, f, 0);
+        er_factor_back(&s, z, f, f);
         *condition = er_factor_condition(&s);
     }
     er_factor_free(&s);
-    er_free(y);
-    er_free(k);
-    er_free(scratch);
+    return code;
+}
+
+int er_memit_solve_rows(double *v, const float *keys, int64_t stride, int64_t n, const er_eigen *eigen, double lambda,
+                        double *condition, er_err *err)
+{
+    int64_t f = eigen->n;
+    er_projection all = {eigen, f};
+    double *z = NULL, *root = NULL;
+    ER_TRY(er_eigen_inverse(NULL, NULL, 0, eigen, NULL, err)); /* no keys: only whether C can be inverted */
+    ER_TRY(er_alloc(&root, (size_t)f, err));
+    for (int64_t i = 0; i < f; i++) root[i] = sqrt(lambda * eigen->values[i]);
+    int code = er_alloc(&z, (size_t)(n * f), err);
+    if (!code) code = whiten(z, keys, stride, n, &all, root, err);
+    if (!code) code = solve_white(z, n, f, condition, err);
+    if (!code) {
+        for (int64_t i = 0; i < n * f; i++) z[i] /= root[i % f];
+        er_projection_up(v, z, n, &all);
+    }
+    er_free(z);
+    er_free(root);
     return code;
 }
 
 static int solve(const er_edit_context *edit, int64_t step, const float *values, const float *keys, int64_t n,
                  const er_layer_stats *stats, er_history *history, const float *w, er_update *out, er_err *err)
 {
-    const er_config *c = &edit->model->config;
     er_update u;
     (void)history;
     (void)w;
     if (!stats || !stats->eigen) return er_fail(err, ER_E_INTERNAL, "memit: no second moment");
     ER_TRY(er_memit_update(&u, edit, step, values, keys, n, err));
-    double lambda = edit->hyper->mom2_update_weight;
-    int code = n ? er_memit_solve_rows(u.v, keys, er_memit_key_floats(c), n, stats->eigen, lambda, &u.condition, err) : 0;
+    int64_t stride = er_memit_key_floats(&edit->model->config);
+    double lambda = edit->hyper->mom2_update_weight, *v = NULL;
+    int code = er_alloc(&v, (size_t)(n * u.inputs), err);
+    if (!code && n) code = er_memit_solve_rows(v, keys, stride, n, stats->eigen, lambda, &u.condition, err);
+    if (!code) er_narrow(u.v, v, n * u.inputs);
+    er_free(v);
     if (code) {
         er_update_free(&u);
         return code;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* MEMIT (Meng et al. 2023; spec 7): n facts spread over several layers, no history.
  *     A = lambda C + K K^T,  dW = (R / layers left) (A^-1 K)^T
- * With Y = (lambda C)^-1 K from the eigenpairs of C and Woodbury's identity A^-1 K = Y (I + K^T Y)^-1, so only an n x n
- * system is factored:  V = (I + K^T Y)^-1 Y^T. */
+ * With C = U diag(e) U^T and Z = (lambda e)^-1/2 U^T K, the keys whitened,
+ *     A = U (lambda e)^1/2 (I + Z Z^T) (lambda e)^1/2 U^T
+ * and Woodbury's identity leaves an n x n system that stays positive definite whatever was rounded:
+ *     V = (A^-1 K)^T = (I + Z^T Z)^-1 Z^T (lambda e)^-1/2 U^T */
 #ifndef ER_EDITORS_MEMIT_H
 #define ER_EDITORS_MEMIT_H
 
@@ -21,7 +23,7 @@ int er_memit_update(er_update *out, const er_edit_context *edit, int64_t step, c
                     int64_t n, er_err *err);
 
 /* v (n, f) = (A^-1 K)^T for keys (n rows, stride apart): the algebra alone. lambda > 0. */
-int er_memit_solve_rows(float *v, const float *keys, int64_t stride, int64_t n, const er_eigen *eigen, double lambda,
+int er_memit_solve_rows(double *v, const float *keys, int64_t stride, int64_t n, const er_eigen *eigen, double lambda,
                         double *condition, er_err *err);
 
 #endif
