@@ -34,7 +34,17 @@ static int fail(const er_h5 *file, const char *doing, er_err *err)
                    *text ? text : "HDF5 gives no reason");
 }
 
-static void be_silent(void) { H5Eset_auto2(H5E_DEFAULT, NULL, NULL); }
+/* Before the first call of every entry. A file that a full disk kept from closing stays open inside HDF5, whose
+ * clean-up at the end of the process would then crash: we close what we open, so that it is not needed. */
+static void prepare(void)
+{
+    static int told;
+    if (!told) {
+        told = 1;
+        H5dont_atexit();
+    }
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
 
 /* --- files ------------------------------------------------------------------------------------------------------- */
 
@@ -54,7 +64,7 @@ static hid_t access_properties(void)
 int er_h5_create(er_h5 *out, const char *path, er_err *err)
 {
     er_h5 file = {H5I_INVALID_HID, path, 1};
-    be_silent();
+    prepare();
     hid_t access = access_properties(), create = H5Pcreate(H5P_FILE_CREATE);
     int failed = access < 0 || create < 0 || H5Pset_obj_track_times(create, 0) < 0 ||
                  (file.id = H5Fcreate(path, H5F_ACC_TRUNC, create, access)) < 0;
@@ -68,7 +78,7 @@ int er_h5_create(er_h5 *out, const char *path, er_err *err)
 int er_h5_open(er_h5 *out, const char *path, er_err *err)
 {
     er_h5 file = {H5I_INVALID_HID, path, 0};
-    be_silent();
+    prepare();
     hid_t access = access_properties();
     int failed = access < 0 || (file.id = H5Fopen(path, H5F_ACC_RDONLY, access)) < 0;
     int code = failed ? fail(&file, "cannot be opened", err) : 0;

@@ -69,6 +69,13 @@ static int share_lock(const er_store *s)
     return fd;
 }
 
+/* Removes an unfinished file and gives its space back at once, even if HDF5 could not close it. */
+static void drop_temporary(const char *path)
+{
+    if (truncate(path, 0) && errno == ENOENT) return;
+    unlink(path);
+}
+
 static void object_end(er_object *object)
 {
     er_lock_release(object->lock);
@@ -85,7 +92,7 @@ int er_object_begin(er_object *object, const er_store *s, const char *name, er_e
     if (!code) {
         o.lock = share_lock(s);
         code = er_h5_create(&o.file, o.temporary, err);
-        if (code) unlink(o.temporary);
+        if (code) drop_temporary(o.temporary);
     }
     er_fault_point("store: temporary file created");
     if (code)
@@ -100,7 +107,7 @@ int er_object_publish(er_object *object, er_err *err)
     er_fault_point("store: object written");
     int code = er_h5_close(&object->file, err);
     if (code)
-        unlink(object->temporary);
+        drop_temporary(object->temporary);
     else
         code = er_save_publish(object->temporary, object->path, err);
     object_end(object);
@@ -111,7 +118,7 @@ void er_object_abandon(er_object *object)
 {
     er_err ignored = ER_ERR_INIT;
     er_h5_close(&object->file, &ignored);
-    unlink(object->temporary);
+    drop_temporary(object->temporary);
     object_end(object);
 }
 

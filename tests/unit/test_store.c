@@ -1,0 +1,619 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "model/kernels.h"
+#include "stats/store.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <hdf5.h>
+#include <math.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { N = 40, LAYERS = 3, BLOCKS = 10 };
+
+static char folder[64];
+
+static er_hash hash_of(const char *text) { return er_hash_bytes(text, strlen(text)); }
+
+static er_stats_key key_of(int64_t layer)
+{
+    er_stats_key key = {hash_of("weights"), hash_of("tokenizer"), hash_of("corpus"), layer, N, "mlp.down_proj"};
+    return key;
+}
+
+static void remove_files(void)
+{
+    char path[512];
+    DIR *d = opendir(folder);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));) {
+        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
+        if (*e->d_name != '.') unlink(path);
+    }
+    closedir(d);
+}
+
+/* How many names in the folder contain `part`; the last of them into name. */
+static int count_files(const char *part, char name[256])
+{
+    int count = 0;
+    DIR *d = opendir(folder);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));) {
+        if (*e->d_name == '.' || !strstr(e->d_name, part)) continue;
+        if (name) snprintf(name, 256, "%s", e->d_name);
+        count++;
+    }
+    closedir(d);
+    return count;
+}
+
+static void only_path(char path[512], const char *part)
+{
+    char name[256];
+    assert_int_equal(count_files(part, name), 1);
+    snprintf(path, 512, "%s/%s", folder, name);
+}
+
+static er_moment make_moment(int64_t n, uint32_t item)
+{
+    er_moment m;
+    double *gram = NULL;
+    assert_int_equal(er_moment_new(&m, n, NULL), 0);
+    assert_int_equal(er_alloc(&gram, (size_t)(n * n), NULL), 0);
+    for (int64_t i = 0; i < n * n; i++)
+        gram[i] = ldexp(er_random_uniform(5, ER_STREAM_TEST, item, (uint64_t)i) - 0.5, (int)(i % 40));
+    assert_int_equal(er_moment_add(&m, gram, 100 + (int64_t)item, NULL), 0);
+    er_free(gram);
+    return m;
+}
+
+static int same_moment(const er_moment *a, const er_moment *b)
+{
+    return a->n == b->n && a->tokens == b->tokens &&
+           memcmp(a->sum, b->sum, (size_t)er_moment_elements(a->n) * sizeof *a->sum) == 0;
+}
+
+static er_store *open_store(void)
+{
+    er_store *s = NULL;
+    er_err err = ER_ERR_INIT;
+    if (er_store_open(&s, folder, &err)) fail_msg("%s", err.text);
+    return s;
+}
+
+static er_eigen make_eigen(void)
+{
+    er_eigen e;
+    static double c[N * N];
+    for (int i = 0; i < N; i++)
+        for (int j = i; j < N; j++)
+            c[i * N + j] = c[j * N + i] = er_random_uniform(6, ER_STREAM_TEST, 1, (uint64_t)(i * N + j));
+    assert_int_equal(er_eigen_solve(&e, c, N, NULL), 0);
+    return e;
+}
+
+static void brings_back_what_was_put(void **state)
+{
+    (void)state;
+    er_store *s = open_store();
+    er_stats_key key = key_of(5);
+    er_moment m = make_moment(N, 1), back = {0, 0, NULL};
+    er_eigen e = make_eigen(), again = {0, NULL, NULL};
+    er_hash a, b;
+    int found = 1;
+    char near_text[400] = "left";
+    assert_int_equal(er_store_moment(s, &key, &back, &found, near_text, sizeof near_text, NULL), 0);
+    assert_true(found == 0 && back.sum == NULL && *near_text == 0);
+    assert_int_equal(er_store_hash(s, &key, 0, &a, &found, NULL), 0);
+    assert_int_equal(found, 0);
+    assert_int_equal(er_store_put_moment(s, &key, &m, NULL), 0);
+    assert_int_equal(er_store_moment(s, &key, &back, &found, NULL, 0, NULL), 0);
+    assert_true(found == 1 && same_moment(&m, &back));
+    assert_int_equal(er_store_eigen(s, &key, &again, &found, NULL), 0);
+    assert_true(found == 0 && again.values == NULL);
+    assert_int_equal(er_store_put_eigen(s, &key, &e, NULL), 0);
+    assert_int_equal(er_store_eigen(s, &key, &again, &found, NULL), 0);
+    assert_int_equal(found, 1);
+    assert_int_equal(again.n, N);
+    assert_memory_equal(again.values, e.values, N * sizeof(double));
+    assert_memory_equal(again.vectors, e.vectors, N * N * sizeof(double));
+    assert_int_equal(er_store_hash(s, &key, 0, &a, &found, NULL), 0);
+    assert_int_equal(er_store_hash(s, &key, 1, &b, &found, NULL), 0);
+    assert_true(found == 1 && !er_hash_equal(&a, &b));
+    assert_int_equal(count_files("moment-L05-", NULL), 1);
+    assert_int_equal(count_files("eigen-L05-", NULL), 1);
+    assert_int_equal(count_files(".tmp", NULL), 0);
+    er_moment_free(&m);
+    er_moment_free(&back);
+    er_eigen_free(&e);
+    er_eigen_free(&again);
+    er_store_close(s);
+}
+
+/* No times, no addresses, no padding left over: equal content is equal bytes. */
+static void equal_content_is_equal_bytes(void **state)
+{
+    (void)state;
+    er_store *s = open_store();
+    er_stats_key key = key_of(0);
+    er_moment m = make_moment(N, 1);
+    er_eigen e = make_eigen();
+    char path[2][512], *first[2], *second[2];
+    size_t size[2], size_again[2];
+    assert_int_equal(er_store_put_moment(s, &key, &m, NULL), 0);
+    assert_int_equal(er_store_put_eigen(s, &key, &e, NULL), 0);
+    only_path(path[0], "moment-");
+    only_path(path[1], "eigen-");
+    for (int i = 0; i < 2; i++) assert_int_equal(er_file_read(&first[i], &size[i], path[i], NULL), 0);
+    remove_files();
+    sleep(1); /* object times have seconds */
+    assert_int_equal(er_store_put_eigen(s, &key, &e, NULL), 0);
+    assert_int_equal(er_store_put_moment(s, &key, &m, NULL), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(er_file_read(&second[i], &size_again[i], path[i], NULL), 0);
+        assert_int_equal(size[i], size_again[i]);
+        assert_memory_equal(first[i], second[i], size[i]);
+        er_free(first[i]);
+        er_free(second[i]);
+    }
+    er_moment_free(&m);
+    er_eigen_free(&e);
+    er_store_close(s);
+}
+
+static void flip(const char *path, long at)
+{
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, at, SEEK_SET), 0);
+    int c = fgetc(f);
+    assert_int_equal(fseek(f, at, SEEK_SET), 0);
+    fputc(c ^ 0x10, f);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* Every byte in turn: an error, or (where the format leaves bytes unused) the same content. */
+static void notices_every_flipped_byte(void **state)
+{
+    (void)state;
+    er_store *s = open_store();
+    er_stats_key key = key_of(1);
+    er_moment m, back;
+    double gram[9] = {1, 2, 3, 2, 5, 6, 3, 6, 9};
+    char path[512], *bytes;
+    size_t size;
+    int found, harmless = 0, by_hash = 0;
+    key.dimension = 3;
+    assert_int_equal(er_moment_new(&m, 3, NULL), 0);
+    assert_int_equal(er_moment_add(&m, gram, 7, NULL), 0);
+    assert_int_equal(er_store_put_moment(s, &key, &m, NULL), 0);
+    only_path(path, "moment-");
+    assert_int_equal(er_file_read(&bytes, &size, path, NULL), 0);
+    for (long at = 0; at < (long)size; at++) {
+        er_err err = ER_ERR_INIT;
+        flip(path, at);
+        int code = er_store_moment(s, &key, &back, &found, NULL, 0, &err);
+        flip(path, at);
+        if (!code) {
+            assert_true(found && same_moment(&m, &back));
+            er_moment_free(&back);
+            harmless++;
+            continue;
+        }
+        assert_true(code == ER_E_FORMAT || code == ER_E_MISMATCH || code == ER_E_IO);
+        assert_non_null(strstr(err.text, "moment-L01-"));
+        if (strstr(err.text, "\"sum\" does not match its hash: the file is damaged")) by_hash++;
+    }
+    assert_int_equal(by_hash, 6 * sizeof(er_fixed)); /* the data themselves */
+    assert_true(harmless < (int)size / 2);
+    for (size_t keep = 0; keep < size; keep += 97) { /* cut short */
+        assert_int_equal(truncate(path, (off_t)keep), 0);
+        assert_int_not_equal(er_store_moment(s, &key, &back, &found, NULL, 0, NULL), 0);
+        assert_int_equal(er_save_bytes(path, bytes, size, NULL), 0);
+    }
+    er_free(bytes);
+    er_moment_free(&m);
+    er_store_close(s);
+}
+
+/* An object under another key's name: each field is named. */
+static void names_the_field_that_differs(void **state)
+{
+    (void)state;
+    static const char *const want[] = {"weights is", "tokenizer is", "corpus is", "matrix is mlp.up_proj, its key says "
+                                       "mlp.down_proj", "layer is 7, its key says 2", "dimension is 3, its key says 40"};
+    er_store *s = open_store();
+    er_moment m = make_moment(N, 1), small = make_moment(3, 1), back;
+    er_stats_key right = key_of(2);
+    char path[512], wrong_path[512];
+    int found;
+    assert_int_equal(er_store_put_moment(s, &right, &m, NULL), 0);
+    only_path(path, "moment-");
+    for (int i = 0; i < 6; i++) {
+        er_stats_key wrong = right;
+        er_err err = ER_ERR_INIT;
+        assert_int_equal(unlink(path), 0);
+        if (i == 0) wrong.weights = hash_of("other weights");
+        if (i == 1) wrong.tokenizer = hash_of("other tokenizer");
+        if (i == 2) wrong.corpus = hash_of("other corpus");
+        if (i == 3) strcpy(wrong.matrix, "mlp.up_proj");
+        if (i == 4) wrong.layer = 7;
+        if (i == 5) wrong.dimension = 3;
+        assert_int_equal(er_store_put_moment(s, &wrong, i == 5 ? &small : &m, NULL), 0);
+        only_path(wrong_path, "moment-");
+        assert_string_not_equal(path, wrong_path);
+        assert_int_equal(rename(wrong_path, path), 0);
+        assert_int_equal(er_store_moment(s, &right, &back, &found, NULL, 0, &err), ER_E_MISMATCH);
+        if (!strstr(err.text, want[i])) fail_msg("%s", err.text);
+    }
+    er_err err = ER_ERR_INIT;
+    assert_int_equal(er_store_put_moment(s, &right, &small, &err), ER_E_INTERNAL);
+    er_moment_free(&m);
+    er_moment_free(&small);
+    er_store_close(s);
+}
+
+static void says_what_else_there_is(void **state)
+{
+    (void)state;
+    er_store *s = open_store();
+    er_moment m = make_moment(N, 1), back;
+    er_stats_key key = key_of(3), other = key;
+    char text[800], path[512];
+    int found = 1;
+    other.weights = hash_of("other weights");
+    assert_int_equal(er_store_put_moment(s, &other, &m, NULL), 0);
+    other.layer = 4;
+    assert_int_equal(er_store_put_moment(s, &other, &m, NULL), 0);
+    assert_int_equal(er_store_moment(s, &key, &back, &found, text, sizeof text, NULL), 0);
+    assert_int_equal(found, 0);
+    assert_non_null(strstr(text, "(101 tokens): weights differ"));
+    assert_null(strstr(text, "another corpus"));
+    assert_null(strstr(text, "L04"));
+    other = key;
+    other.corpus = hash_of("other corpus");
+    other.tokenizer = hash_of("other tokenizer");
+    assert_int_equal(er_store_put_moment(s, &other, &m, NULL), 0);
+    snprintf(path, sizeof path, "%s/moment-L03-junk.h5", folder);
+    assert_int_equal(er_save_bytes(path, "no HDF5 at all", 14, NULL), 0);
+    assert_int_equal(er_store_moment(s, &key, &back, &found, text, sizeof text, NULL), 0);
+    assert_non_null(strstr(text, "(101 tokens): weights differ"));
+    assert_non_null(strstr(text, "(101 tokens): tokenizer differs, another corpus"));
+    assert_non_null(strstr(text, "moment-L03-junk.h5: cannot be read"));
+    assert_int_equal(er_store_moment(s, &key, &back, &found, text, 10, NULL), 0);
+    assert_int_equal(strlen(text), 9);
+    er_moment_free(&m);
+    er_store_close(s);
+}
+
+/* --- partials ---------------------------------------------------------------------------------------------------- */
+
+static void partial_keys(er_stats_key keys[LAYERS])
+{
+    for (int i = 0; i < LAYERS; i++) keys[i] = key_of(4 + i);
+}
+
+/* Moments of a set of blocks: block b of layer i is make_moment's block of item 16 b + i. */
+static void sums_of(er_moment moments[LAYERS], const uint8_t *blocks)
+{
+    for (int i = 0; i < LAYERS; i++) {
+        er_moment_clear(&moments[i]);
+        for (int b = 0; b < BLOCKS; b++) {
+            if (!blocks[b]) continue;
+            er_moment one = make_moment(N, (uint32_t)(16 * b + i));
+            assert_int_equal(er_fixed_sum(moments[i].sum, one.sum, er_moment_elements(N)), 0);
+            moments[i].tokens += one.tokens;
+            er_moment_free(&one);
+        }
+    }
+}
+
+static void put_part(er_store *s, const char *writer, const uint8_t *blocks)
+{
+    er_stats_key keys[LAYERS];
+    er_moment moments[LAYERS];
+    er_err err = ER_ERR_INIT;
+    partial_keys(keys);
+    for (int i = 0; i < LAYERS; i++) assert_int_equal(er_moment_new(&moments[i], N, NULL), 0);
+    sums_of(moments, blocks);
+    if (er_store_put_partial(s, keys, LAYERS, moments, blocks, BLOCKS, writer, &err)) fail_msg("%s", err.text);
+    for (int i = 0; i < LAYERS; i++) er_moment_free(&moments[i]);
+}
+
+/* What is loaded covers exactly `blocks`, and the sums are theirs. */
+static void assert_covers(er_store *s, const uint8_t *blocks)
+{
+    er_stats_key keys[LAYERS];
+    er_moment got[LAYERS], want[LAYERS];
+    uint8_t done[BLOCKS];
+    er_err err = ER_ERR_INIT;
+    partial_keys(keys);
+    memset(done, 9, sizeof done);
+    for (int i = 0; i < LAYERS; i++) {
+        got[i] = make_moment(N, 3); /* to be overwritten */
+        assert_int_equal(er_moment_new(&want[i], N, NULL), 0);
+    }
+    if (er_store_partials(s, keys, LAYERS, got, done, BLOCKS, &err)) fail_msg("%s", err.text);
+    assert_memory_equal(done, blocks, BLOCKS);
+    sums_of(want, done);
+    for (int i = 0; i < LAYERS; i++) {
+        assert_true(same_moment(&got[i], &want[i]));
+        er_moment_free(&got[i]);
+        er_moment_free(&want[i]);
+    }
+}
+
+static void adds_up_partials(void **state)
+{
+    (void)state;
+    static const uint8_t none[BLOCKS] = {0}, low[BLOCKS] = {1, 1, 1}, more[BLOCKS] = {1, 1, 1, 0, 0, 1},
+                         high[BLOCKS] = {0, 0, 0, 0, 0, 0, 1, 0, 1, 1}, both[BLOCKS] = {1, 1, 1, 0, 0, 0, 1, 0, 1, 1},
+                         three[BLOCKS] = {1, 1, 1, 0, 0, 1, 1, 0, 1, 1}, crossing[BLOCKS] = {0, 0, 1, 1};
+    er_store *s = open_store();
+    er_stats_key keys[LAYERS];
+    partial_keys(keys);
+    assert_covers(s, none);
+    put_part(s, "rank-0", low);
+    assert_covers(s, low);
+    put_part(s, "rank-1", high);
+    assert_covers(s, both);
+    put_part(s, "rank-0", more); /* replaces its own old one */
+    assert_int_equal(count_files("partial-", NULL), 2);
+    assert_covers(s, three);
+    put_part(s, "rank-2", crossing); /* overlaps: the smaller one is left out */
+    assert_covers(s, three);
+    put_part(s, "rank-3", none);
+    assert_covers(s, three);
+    assert_int_equal(er_store_drop_partials(s, keys, LAYERS - 1, NULL), 0); /* other layers, another set */
+    assert_int_equal(count_files("partial-", NULL), 4);
+    assert_int_equal(er_store_drop_partials(s, keys, LAYERS, NULL), 0);
+    assert_int_equal(count_files("partial-", NULL), 0);
+    assert_covers(s, none);
+    er_store_close(s);
+}
+
+static void refuses_bad_partials(void **state)
+{
+    (void)state;
+    static const uint8_t low[BLOCKS] = {1, 1, 1};
+    er_store *s = open_store();
+    er_stats_key keys[LAYERS];
+    er_moment moments[LAYERS];
+    uint8_t done[BLOCKS];
+    er_err err = ER_ERR_INIT;
+    char path[512];
+    partial_keys(keys);
+    for (int i = 0; i < LAYERS; i++) moments[i] = make_moment(N, 1);
+    static const char *const bad[] = {"", "a/b", "../x", "rank 0"};
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(er_store_put_partial(s, keys, LAYERS, moments, low, BLOCKS, bad[i], &err), ER_E_INPUT);
+    put_part(s, "rank-0", low);
+    only_path(path, "partial-");
+    struct stat info;
+    assert_int_equal(stat(path, &info), 0);
+    flip(path, (long)info.st_size / 2); /* the bulk of the file is sums */
+    assert_int_equal(er_store_partials(s, keys, LAYERS, moments, done, BLOCKS, &err), ER_E_MISMATCH);
+    assert_non_null(strstr(err.text, "rank-0.h5: \"sum-L"));
+    for (int i = 0; i < LAYERS; i++) assert_int_equal(moments[i].tokens, 0);
+    for (int b = 0; b < BLOCKS; b++) assert_int_equal(done[b], 0);
+    flip(path, (long)info.st_size / 2);
+    assert_int_equal(er_store_partials(s, keys, LAYERS, moments, done, BLOCKS + 1, &err), ER_E_FORMAT); /* another cut */
+    keys[1].weights = hash_of("others");
+    assert_int_equal(er_store_partials(s, keys, LAYERS, moments, done, BLOCKS, &err), ER_E_INTERNAL);
+    for (int i = 0; i < LAYERS; i++) er_moment_free(&moments[i]);
+    er_store_close(s);
+}
+
+/* --- interruptions and failing disks ------------------------------------------------------------------------------ */
+
+static void write_for_ever(const er_moment *m)
+{
+    er_store *s = NULL;
+    if (er_store_open(&s, folder, NULL)) _exit(3);
+    for (int64_t layer = 0;; layer = (layer + 1) % 4) {
+        er_stats_key key = key_of(layer);
+        key.dimension = m->n;
+        if (er_store_put_moment(s, &key, m, NULL)) _exit(4);
+    }
+}
+
+/* kill -9 at twenty random moments: what is visible is complete, what is left over is swept. */
+static void survives_kill_9(void **state)
+{
+    (void)state;
+    er_moment m = make_moment(300, 1);
+    int complete = 0, left_over = 0;
+    for (int round = 0; round < 20; round++) {
+        remove_files();
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) write_for_ever(&m);
+        usleep((useconds_t)(1000 + er_random_below(60000, 11, ER_STREAM_TEST, 1, (uint64_t)round)));
+        assert_int_equal(kill(child, SIGKILL), 0);
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        er_store *s = open_store();
+        for (int64_t layer = 0; layer < 4; layer++) {
+            er_stats_key key = key_of(layer);
+            er_moment back;
+            er_err err = ER_ERR_INIT;
+            int found = 0;
+            key.dimension = m.n;
+            if (er_store_moment(s, &key, &back, &found, NULL, 0, &err)) fail_msg("%s", err.text);
+            if (!found) continue;
+            assert_true(same_moment(&m, &back));
+            er_moment_free(&back);
+            complete++;
+        }
+        left_over += count_files(".tmp", NULL);
+        assert_int_equal(er_store_sweep(s, NULL), 0);
+        assert_int_equal(count_files(".tmp", NULL), 0);
+        er_store_close(s);
+    }
+    print_message("20 writers killed: %d complete objects, %d temporary files swept\n", complete, left_over);
+    assert_true(complete > 0);
+    er_moment_free(&m);
+}
+
+static void sweeps_only_when_alone(void **state)
+{
+    (void)state;
+    er_store *s = open_store();
+    char path[512], lock[512];
+    snprintf(path, sizeof path, "%s/moment-L00-x.h5.12345.tmp", folder);
+    snprintf(lock, sizeof lock, "%s/sweep.lock", folder);
+    assert_int_equal(er_save_bytes(path, "x", 1, NULL), 0);
+    int fd = open(lock, O_RDWR | O_CREAT, 0666);
+    assert_true(fd >= 0 && flock(fd, LOCK_SH) == 0); /* as a writer does */
+    assert_int_equal(er_store_sweep(s, NULL), 0);
+    assert_true(er_file_exists(path));
+    close(fd);
+    assert_int_equal(er_store_sweep(s, NULL), 0);
+    assert_false(er_file_exists(path));
+    er_store_close(s);
+}
+
+/* Root may write everywhere; as somebody else the folder is read-only. Exit status of the child tells. */
+static void says_that_a_folder_is_read_only(void **state)
+{
+    (void)state;
+    er_moment m = make_moment(N, 1);
+    assert_int_equal(chmod(folder, 0555), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        er_store *s = NULL;
+        er_err err = ER_ERR_INIT;
+        er_stats_key key = key_of(0);
+        if (getuid() == 0 && setuid(65534)) _exit(2);
+        if (er_store_open(&s, folder, &err)) _exit(3);
+        if (er_store_put_moment(s, &key, &m, &err) != ER_E_IO) _exit(4);
+        if (!strstr(err.text, "cannot be created: Permission denied") || !strstr(err.text, "moment-L00-")) {
+            fprintf(stderr, "%s\n", err.text);
+            _exit(5);
+        }
+        _exit(0);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(chmod(folder, 0755), 0);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    assert_int_equal(count_files("", NULL), 0);
+    er_moment_free(&m);
+}
+
+/* A file may not grow beyond `bytes`: what a full disk looks like, without one. */
+static int child_with_limit(const er_moment *m, rlim_t bytes)
+{
+    er_store *s = NULL;
+    er_err err = ER_ERR_INIT;
+    er_stats_key key = key_of(0);
+    struct rlimit limit = {bytes, RLIM_INFINITY};
+    key.dimension = m->n;
+    signal(SIGXFSZ, SIG_IGN);
+    signal(SIGSEGV, SIG_DFL); /* cmocka's handler would let the child go on with the tests */
+    if (er_store_open(&s, folder, &err) || setrlimit(RLIMIT_FSIZE, &limit)) return 2;
+    if (er_store_put_moment(s, &key, m, &err) != ER_E_IO) return 3;
+    if (!strstr(err.text, strerror(EFBIG)) || !strstr(err.text, "moment-L00-")) {
+        fprintf(stderr, "%s\n", err.text);
+        return 4;
+    }
+    if (count_files("moment", NULL)) return 5;
+    limit.rlim_cur = RLIM_INFINITY; /* somebody made room: nothing is stuck */
+    if (setrlimit(RLIMIT_FSIZE, &limit) || er_store_put_moment(s, &key, m, &err)) return 6;
+    er_store_close(s);
+    return count_files("moment", NULL) == 1 ? 0 : 7;
+}
+
+static void leaves_nothing_on_a_full_disk(void **state)
+{
+    (void)state;
+    er_moment m = make_moment(300, 1); /* 700 kB */
+    static const rlim_t limits[] = {300, 2000, 100000, 700000};
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        pid_t child = fork();
+        if (child == 0) exit(child_with_limit(&m, limits[i])); /* with HDF5's own end of process */
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFEXITED(status));
+        if (WEXITSTATUS(status)) fail_msg("limit %ld: child says %d", (long)limits[i], WEXITSTATUS(status));
+        remove_files();
+    }
+    er_moment_free(&m);
+}
+
+static void leaks_no_memory_and_no_handles(void **state)
+{
+    (void)state;
+    er_store *s = open_store();
+    er_stats_key key = key_of(6);
+    er_moment m = make_moment(N, 1), back;
+    int found, failures = 0;
+    assert_int_equal(er_store_put_moment(s, &key, &m, NULL), 0);
+    int64_t live = er_memory_live();
+    for (int64_t at = 1; at < 40; at++) {
+        er_memory_fail_at(at);
+        int code = er_store_moment(s, &key, &back, &found, NULL, 0, NULL);
+        if (!code) er_moment_free(&back);
+        assert_true(code == 0 || code == ER_E_MEMORY);
+        failures += code != 0;
+        er_memory_fail_at(at);
+        code = er_store_put_moment(s, &key, &m, NULL);
+        assert_true(code == 0 || code == ER_E_MEMORY);
+        failures += code != 0;
+        er_memory_fail_at(0);
+        assert_int_equal(er_memory_live(), live);
+    }
+    assert_true(failures > 4);
+    assert_int_equal(H5Fget_obj_count((hid_t)H5F_OBJ_ALL, H5F_OBJ_ALL), 0);
+    assert_int_equal(count_files(".tmp", NULL), 0);
+    er_moment_free(&m);
+    er_store_close(s);
+}
+
+static int make_folder(void **state)
+{
+    (void)state;
+    strcpy(folder, "/tmp/errata-store-XXXXXX");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int drop_folder(void **state)
+{
+    (void)state;
+    remove_files();
+    return rmdir(folder);
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, make_folder, drop_folder)
+    const struct CMUnitTest tests[] = {
+        TEST(brings_back_what_was_put),        TEST(equal_content_is_equal_bytes), TEST(notices_every_flipped_byte),
+        TEST(names_the_field_that_differs),    TEST(says_what_else_there_is),      TEST(adds_up_partials),
+        TEST(refuses_bad_partials),            TEST(survives_kill_9),              TEST(sweeps_only_when_alone),
+        TEST(says_that_a_folder_is_read_only), TEST(leaves_nothing_on_a_full_disk),
+        TEST(leaks_no_memory_and_no_handles),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
