@@ -71,11 +71,11 @@ static void compare_spectrum(const json_t *golden, const er_eigen *e, int64_t la
     const char *name;
     json_t *value;
     const json_t *most = json_object_get(golden, "max");
-    near(e->values[0], field(golden, "min"), 1e-4, "least eigenvalue", layer);
-    near(e->values[e->n / 2], field(golden, "median"), 1e-4, "median eigenvalue", layer);
+    near(e->values[0], field(golden, "min"), 5e-6, "least eigenvalue", layer);
+    near(e->values[e->n / 2], field(golden, "median"), 5e-6, "median eigenvalue", layer);
     assert_int_equal(json_array_size(most), 3);
     for (size_t i = 0; i < 3; i++)
-        near(e->values[e->n - 3 + (int64_t)i], json_number_value(json_array_get(most, i)), 1e-4, "large eigenvalue",
+        near(e->values[e->n - 3 + (int64_t)i], json_number_value(json_array_get(most, i)), 5e-6, "large eigenvalue",
              layer);
     json_object_foreach(json_object_get(golden, "below"), name, value) {
         er_projection p = {NULL, 0};
