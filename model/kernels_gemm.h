@@ -128,7 +128,7 @@ static void GEMM_NAME(block)(const GEMM_NAME(job) *job, int64_t i, int64_t rows,
 static void GEMM_NAME(share)(const GEMM_NAME(job) *job, int64_t from, int64_t to, int64_t first, int64_t step,
                              int ticks)
 {
-    enum { A_BYTES = 768 * 1024, A_BLOCKS = 32 / sizeof(GEMM_T) }; /* of A kept packed: stays in the second level */
+    enum { A_BYTES = 1024 * 1024, A_BLOCKS = 4 }; /* of A kept packed: stays in the second level */
     int64_t blocks = (job->k + GEMM_K - 1) / GEMM_K, panels = (job->n + GEMM_COLS - 1) / GEMM_COLS;
     int64_t length = ((job->k + blocks - 1) / blocks + 15) / 16 * 16;
     int64_t keep = blocks < A_BLOCKS ? blocks : A_BLOCKS, row_size = GEMM_LDA * (int64_t)sizeof(GEMM_T);
