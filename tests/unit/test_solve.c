@@ -24,7 +24,7 @@ static double uniform(uint32_t item, int64_t index)
     return 2 * er_random_uniform(11, ER_STREAM_TEST, item, (uint64_t)index) - 1;
 }
 
-/* Eigenvalues over seven orders of magnitude, on both sides of the threshold that the tests use. */
+/* Eigenvalues over more than five orders of magnitude, on both sides of the threshold that the tests use. */
 static int setup(void **state)
 {
     (void)state;
