@@ -94,7 +94,7 @@ static int solve(const er_edit_context *edit, int64_t step, const float *values,
         double *v = NULL;
         code = er_alloc(&v, (size_t)(n * u.inputs), err);
         if (!code && n) code = er_history_solve(history ? history : own, keys, n, v, &u.condition, err);
-        if (!code) er_narrow(u.v, v, n * u.inputs);
+        if (!code) er_to_floats(u.v, v, n * u.inputs);
         er_free(v);
         if (code) er_update_free(&u);
     }

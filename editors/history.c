@@ -76,7 +76,7 @@ static int project(const er_history *h, double *out, const float *keys, int64_t 
     for (int64_t i = 0; i < n; i += CHUNK) {
         int64_t m = smaller(CHUNK, n - i);
         double *rows = out + i * h->f;
-        er_widen(rows, keys + i * h->stride, h->stride, m, h->f);
+        er_to_doubles(rows, keys + i * h->stride, h->stride, m, h->f);
         er_projection_apply(rows, rows, m, &h->p, scratch);
     }
     er_free(scratch);

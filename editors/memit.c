@@ -84,7 +84,7 @@ static int whiten(double *z, const float *keys, int64_t stride, int64_t n, const
     ER_TRY(er_alloc(&k, (size_t)(part * f), err));
     for (int64_t i = 0; i < n; i += CHUNK) {
         int64_t m = n - i < CHUNK ? n - i : CHUNK;
-        er_widen(k, keys + i * stride, stride, m, f);
+        er_to_doubles(k, keys + i * stride, stride, m, f);
         er_projection_down(z + i * f, k, m, all);
     }
     for (int64_t i = 0; i < n * f; i++) z[i] /= root[i % f];
@@ -147,7 +147,7 @@ static int solve(const er_edit_context *edit, int64_t step, const float *values,
     double lambda = edit->hyper->mom2_update_weight, *v = NULL;
     int code = er_alloc(&v, (size_t)(n * u.inputs), err);
     if (!code && n) code = er_memit_solve_rows(v, keys, stride, n, stats->eigen, lambda, &u.condition, err);
-    if (!code) er_narrow(u.v, v, n * u.inputs);
+    if (!code) er_to_floats(u.v, v, n * u.inputs);
     er_free(v);
     if (code) {
         er_update_free(&u);

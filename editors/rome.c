@@ -78,21 +78,21 @@ static int direction(float *v, const float *key, int64_t f, const er_eigen *eige
     double *buffer;
     ER_TRY(er_alloc(&buffer, (size_t)(3 * f), err));
     double *u = buffer, *k = buffer + f, *scratch = buffer + 2 * f;
-    er_widen(k, key, f, 1, f);
+    er_to_doubles(k, key, f, 1, f);
     int code = 0;
     if (eigen) {
         code = er_eigen_inverse(u, k, 1, eigen, scratch, err);
     } else {
-        er_widen(u, key, f, 1, f);
+        er_to_doubles(u, key, f, 1, f);
     }
     double norm = code ? 1.0 : sqrt(dot(u, u, f));
     if (!code && !(norm > 0.0 && isfinite(norm)))
         code = er_fail(err, ER_E_NUMERIC, "rome: the key's direction has norm %g", norm);
     if (!code) {
         for (int64_t i = 0; i < f; i++) u[i] /= norm;
-        er_narrow(v, u, f);
-        er_widen(u, v, f, 1, f);
-        er_widen(k, key + f, f, 1, f);
+        er_to_floats(v, u, f);
+        er_to_doubles(u, v, f, 1, f);
+        er_to_doubles(k, key + f, f, 1, f);
         double length = sqrt(dot(k, k, f));
         *division = dot(k, u, f);
         if (!(fabs(*division) > 1e-6 * length) || !isfinite(*division))

@@ -213,14 +213,14 @@ void er_factor_back(const er_factor *f, double *y, int64_t ldy, int64_t columns)
     }
 }
 
-void er_widen(double *out, const float *in, int64_t stride, int64_t count, int64_t n)
+void er_to_doubles(double *out, const float *in, int64_t stride, int64_t count, int64_t n)
 {
     for (int64_t i = 0; i < count; i++) {
         for (int64_t j = 0; j < n; j++) out[i * n + j] = (double)in[i * stride + j];
     }
 }
 
-void er_narrow(float *out, const double *in, int64_t count)
+void er_to_floats(float *out, const double *in, int64_t count)
 {
     for (int64_t i = 0; i < count; i++) out[i] = (float)in[i];
 }

@@ -43,8 +43,8 @@ void er_factor_forward(const er_factor *f, double *y, int64_t ldy, int64_t colum
 void er_factor_back(const er_factor *f, double *y, int64_t ldy, int64_t columns);
 
 /* out (count, n) = in (count, n), rows `stride` apart. */
-void er_widen(double *out, const float *in, int64_t stride, int64_t count, int64_t n);
-void er_narrow(float *out, const double *in, int64_t count);
+void er_to_doubles(double *out, const float *in, int64_t stride, int64_t count, int64_t n);
+void er_to_floats(float *out, const double *in, int64_t count);
 /* out (n, m) = in (m, n) transposed; strides in doubles. */
 void er_transpose(double *out, int64_t ldout, const double *in, int64_t ldin, int64_t m, int64_t n);
 
