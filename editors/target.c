@@ -45,7 +45,7 @@ static void clamp(er_lane *lane, int64_t d, double factor)
 static void leave(er_lane *lane, enum er_target_stop why)
 {
     lane->live = 0;
-    lane->out->stop = why;
+    lane->out->stop = (int)why;
 }
 
 /* The stops come before the update, in this order, so the last delta is the one whose loss was recorded last. */
