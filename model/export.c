@@ -58,6 +58,17 @@ static const char *torch_type(int dtype)
 
 static json_t *id_json(int64_t id) { return id < 0 ? json_null() : json_integer(id); }
 
+/* The shortest decimal that is read back to the same fp32 value. */
+static json_t *real_json(double value)
+{
+    char text[32] = "";
+    for (int digits = 1; digits <= REAL_DIGITS; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (memcmp(&(float){strtof(text, NULL)}, &(float){(float)value}, sizeof(float)) == 0) break;
+    }
+    return json_real(strtod(text, NULL));
+}
+
 static int set_fields(json_t *root, const er_family *family, const er_config *c)
 {
     er_config copy = *c;
@@ -66,7 +77,7 @@ static int set_fields(json_t *root, const er_family *family, const er_config *c)
         const er_field *f = &family->fields[i];
         if (!f->json) continue;
         json_t *value = f->type == ER_FIELD_INT    ? json_integer(*er_field_int(f, &copy))
-                        : f->type == ER_FIELD_REAL ? json_real(*er_field_real(f, &copy))
+                        : f->type == ER_FIELD_REAL ? real_json(*er_field_real(f, &copy))
                                                    : json_boolean(*er_field_bool(f, &copy));
         failed |= json_object_set_new(root, f->json, value);
     }

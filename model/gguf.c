@@ -152,7 +152,6 @@ static int tensor_size(er_tensor *t, er_err *err)
     return 0;
 }
 
-/* t->data is the offset until place_tensors knows where the data begins. */
 static int take_tensor(er_tensor *t, uint64_t *offset, cursor *c, er_arena *arena, er_err *err)
 {
     uint32_t dims = 0, type = 0;
@@ -179,7 +178,7 @@ static int data_alignment(size_t *out, const er_gguf *g, er_err *err)
     return 0;
 }
 
-static int place_tensors(er_tensor *tensors, const uint64_t *offsets, size_t count, const er_gguf *g, cursor c,
+static int place_tensors(er_tensors *list, const uint64_t *offsets, size_t count, const er_gguf *g, cursor c,
                          size_t position, er_err *err)
 {
     size_t alignment = 0;
@@ -187,7 +186,7 @@ static int place_tensors(er_tensor *tensors, const uint64_t *offsets, size_t cou
     if (!count) return 0;
     ER_TRY(take(&c, NULL, (alignment - position % alignment) % alignment, err));
     for (size_t i = 0; i < count; i++) {
-        er_tensor *t = &tensors[i];
+        er_tensor *t = &list->at[list->count - count + i];
         if (offsets[i] % alignment || offsets[i] > c.left || t->bytes > c.left - offsets[i])
             return er_fail(err, ER_E_FORMAT, "%s: tensor '%s' of %zu bytes at %llu of %zu data bytes", c.path, t->name,
                            t->bytes, (unsigned long long)offsets[i], c.left);
@@ -200,7 +199,6 @@ static int take_tensors(er_tensors *list, const er_gguf *g, cursor *c, uint64_t 
                         er_arena *arena, er_err *err)
 {
     uint64_t *offsets = NULL;
-    size_t first = list->count;
     if (count > c->left / TENSOR_LEAST)
         return er_fail(err, ER_E_FORMAT, "%s: %llu tensors in %zu bytes", c->path, (unsigned long long)count, c->left);
     ER_TRY(er_arena_take(arena, &offsets, (size_t)count, err));
@@ -209,7 +207,7 @@ static int take_tensors(er_tensors *list, const er_gguf *g, cursor *c, uint64_t 
         ER_TRY(take_tensor(&t, &offsets[i], c, arena, err));
         ER_TRY(er_tensors_add(list, &t, err));
     }
-    return place_tensors(list->at + first, offsets, (size_t)count, g, *c, (size_t)(c->at - start), err);
+    return place_tensors(list, offsets, (size_t)count, g, *c, (size_t)(c->at - start), err);
 }
 
 int er_gguf_parse(er_gguf *out, er_tensors *list, er_arena *arena, const uint8_t *bytes, size_t size, const char *path,

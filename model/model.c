@@ -237,6 +237,7 @@ static int open_into(er_model *m, const char *path, int weights, er_err *err)
     er_hasher_free(f.hasher);
     er_free(f.chunk);
     if (!code) code = check_unused(s, err);
+    er_source_forget(s);
     return code ? code : fill_rope(m, err);
 }
 

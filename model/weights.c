@@ -62,13 +62,18 @@ int er_source_open(er_source *out, const char *path, er_err *err)
     return er_fail(err, ER_E_INPUT, "%s: is neither a folder nor a file", path);
 }
 
-void er_source_close(er_source *s)
+void er_source_forget(er_source *s)
 {
     er_tensors_free(&s->tensors);
+    er_arena_free(s->arena);
+    s->arena = NULL;
+}
+
+void er_source_close(er_source *s)
+{
+    er_source_forget(s);
     for (size_t i = 0; i < s->map_count; i++) er_map_close(&s->maps[i]);
     ER_FREE(s->maps);
     er_tokenizer_close(s->tokenizer);
     s->tokenizer = NULL;
-    er_arena_free(s->arena);
-    s->arena = NULL;
 }

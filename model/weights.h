@@ -145,6 +145,8 @@ int er_source_folder(er_source *out, const char *path, er_err *err);
 int er_source_gguf(er_source *out, const char *path, er_err *err);
 /* Maps a file for the life of the source; *bytes and *size are borrowed from it. */
 int er_source_map(er_source *s, const char *path, const uint8_t **bytes, size_t *size, er_err *err);
+/* Frees names and the list of tensors, which nobody needs once the model is filled; maps and tokenizer stay. */
+void er_source_forget(er_source *s);
 void er_source_close(er_source *s);
 
 #endif
