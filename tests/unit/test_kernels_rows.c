@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Rows and attention: every instruction set of this CPU against plain loops by memcmp, gradients against differences. */
+#include "tests/unit/kernels_common.h"
+
+/* --- rows ---------------------------------------------------------------------------------------------------------- */
+static float tree(float lane[16])
+{
+    for (int step = 8; step; step /= 2)
+        for (int i = 0; i < step; i++) lane[i] += lane[i + step];
+    return lane[0];
+}
+
+static float naive_dot(const float *a, const float *b, int64_t n)
+{
+    float lane[16] = {0};
+    for (int64_t i = 0; i < n; i++) lane[i % 16] = fmaf(a[i], b[i], lane[i % 16]);
+    return tree(lane);
+}
+
+static void test_reductions(void **state)
+{
+    (void)state;
+    float *a = noises(5000), *b = noises(5000), e[5000];
+    for (int isa = 0; isa < ISAS; isa++) {
+        if (!start(isa)) continue;
+        for (int64_t n = 0; n < 5000; n += n < 70 ? 1 : 517) {
+            float want = naive_dot(a, b, n), got = er_dot(a, b, n), lane[16] = {0};
+            assert_memory_equal(&got, &want, sizeof want);
+            double lane64[16] = {0};
+            for (int64_t i = 0; i < n; i++) lane64[i % 16] = fma((double)a[i], (double)a[i], lane64[i % 16]);
+            for (int step = 8; step; step /= 2)
+                for (int i = 0; i < step; i++) lane64[i] += lane64[i + step];
+            double norm = sqrt(lane64[0]), got64 = er_norm64(a, n);
+            assert_memory_equal(&got64, &norm, sizeof norm);
+            if (!n) continue;
+            int64_t best = 0, argmax = -1;
+            for (int64_t i = 1; i < n; i++)
+                if (a[i] > a[best]) best = i;
+            double sum = 0;
+            for (int64_t i = 0; i < n; i++) {
+                lane[i % 16] += er_math_expf(a[i] - a[best]);
+                sum += exp((double)a[i]);
+            }
+            got = er_log_sum_exp(a, n, &argmax), want = a[best] + er_math_logf(tree(lane));
+            assert_memory_equal(&got, &want, sizeof want);
+            assert_int_equal(argmax, best);
+            assert_true(fabs((double)got - log(sum)) < 1e-5);
+            er_exp_shifted(e, a, 0.5f, n);
+            for (int64_t i = 0; i < n; i++) assert_true(e[i] == er_math_expf(a[i] - 0.5f));
+        }
+    }
+    free(a), free(b);
+}
+
+static void test_log_sum_exp_corners(void **state)
+{
+    (void)state;
+    float row[40];
+    int64_t at;
+    for (int isa = 0; isa < ISAS; isa++) {
+        if (!start(isa)) continue;
+        for (int i = 0; i < 40; i++) row[i] = -INFINITY;
+        assert_true(er_log_sum_exp(row, 40, &at) == -INFINITY && at == 0);
+        row[17] = row[33] = 300.0f;
+        assert_true(fabs((double)er_log_sum_exp(row, 40, &at) - 300.0 - log(2.0)) < 1e-4 && at == 17);
+        row[20] = INFINITY;
+        assert_true(er_log_sum_exp(row, 40, &at) == INFINITY && at == 20);
+        row[20] = NAN;
+        assert_true(isnan(er_log_sum_exp(row, 40, NULL)));
+        row[17] = row[33] = -INFINITY;
+        assert_true(isnan(er_log_sum_exp(row, 40, NULL)));
+    }
+}
+
+static void test_element_wise(void **state)
+{
+    (void)state;
+    enum { N = 203 };
+    float *x = noises(N), *y = noises(N), got[N], want[N];
+    for (int isa = 0; isa < ISAS; isa++) {
+        if (!start(isa)) continue;
+        for (int i = 0; i < N; i++) got[i] = y[i], want[i] = x[i] + y[i];
+        er_add(got, x, N);
+        assert_memory_equal(got, want, sizeof want);
+        for (int i = 0; i < N; i++) got[i] = y[i], want[i] = fmaf(0.3f, x[i], y[i]);
+        er_axpy(got, 0.3f, x, N);
+        assert_memory_equal(got, want, sizeof want);
+        for (int i = 0; i < N; i++) {
+            float g = 30 * x[i];
+            want[i] = g / (1.0f + er_math_expf(-g)) * y[i];
+            x[i] = g;
+        }
+        er_swiglu(got, x, y, N);
+        assert_memory_equal(got, want, sizeof want);
+        for (int i = 0; i < N; i++) {
+            double g = (double)x[i], silu = g / (1 + exp(-g)) * (double)y[i];
+            assert_true(fabs(silu - (double)got[i]) <= 4e-7 * fabs(silu) + 1e-12);
+            x[i] /= 30;
+        }
+    }
+    free(x), free(y);
+}
+
+static double rms_loss(const float *x, const float *gain, const float *dy, int64_t n, double eps)
+{
+    double square = 0, sum = 0;
+    for (int64_t i = 0; i < n; i++) square += (double)x[i] * (double)x[i];
+    for (int64_t i = 0; i < n; i++) sum += (double)gain[i] * (double)x[i] / sqrt(square / (double)n + eps) * (double)dy[i];
+    return sum;
+}
+
+static void test_rms_norm(void **state)
+{
+    (void)state;
+    enum { M = 3, N = 37 };
+    float *x = noises(M * N), *gain = noises(N), *dy = noises(M * N), first[2][M * N], y[M * N], dx[M * N];
+    int seen = 0;
+    for (int isa = 0; isa < ISAS; isa++) {
+        if (!start(isa)) continue;
+        er_rms_norm(y, x, gain, M, N, 1e-5f);
+        er_rms_norm_back(dx, dy, x, gain, M, N, 1e-5f, 0);
+        for (int row = 0; row < M; row++) {
+            float r = sqrtf(naive_dot(x + row * N, x + row * N, N) / N + 1e-5f);
+            for (int i = 0; i < N; i++) assert_true(y[row * N + i] == gain[i] * (x[row * N + i] / r));
+        }
+        if (!seen++) {
+            memcpy(first[0], dx, sizeof dx);
+            for (int i = 0; i < M * N; i++) {
+                float *row = x + i / N * N, keep = x[i];
+                x[i] = keep + 0x1p-10f;
+                double up = rms_loss(row, gain, dy + i / N * N, N, (double)1e-5f);
+                x[i] = keep - 0x1p-10f;
+                double down = rms_loss(row, gain, dy + i / N * N, N, (double)1e-5f);
+                x[i] = keep;
+                assert_true(fabs((up - down) / 0x1p-9 - (double)dx[i]) < 1e-4);
+            }
+        }
+        assert_memory_equal(dx, first[0], sizeof dx);
+        memcpy(dx, dy, sizeof dx);
+        er_rms_norm_back(dx, dy, x, gain, M, N, 1e-5f, 1);
+        for (int i = 0; i < M * N; i++) assert_true(dx[i] == dy[i] + first[0][i]);
+    }
+    free(x), free(gain), free(dy);
+}
+
+static void test_swiglu_back(void **state)
+{
+    (void)state;
+    enum { N = 83 };
+    float *gate = noises(N), *up = noises(N), *d = noises(N), dg[N], du[N], first[2][N];
+    for (int i = 0; i < N; i++) gate[i] *= 8;
+    int seen = 0;
+    for (int isa = 0; isa < ISAS; isa++) {
+        if (!start(isa)) continue;
+        er_swiglu_back(dg, du, d, gate, up, N);
+        for (int i = 0; i < N; i++) {
+            double g = (double)gate[i], h = 1e-5, u = (double)up[i], scale = (double)d[i];
+            double slope = ((g + h) / (1 + exp(-g - h)) - (g - h) / (1 + exp(-g + h))) / (2 * h);
+            assert_true(fabs(slope * u * scale - (double)dg[i]) < 1e-6);
+            assert_true(fabs(g / (1 + exp(-g)) * scale - (double)du[i]) < 2e-6);
+        }
+        if (!seen++) memcpy(first[0], dg, sizeof dg), memcpy(first[1], du, sizeof du);
+        assert_memory_equal(first[0], dg, sizeof dg);
+        assert_memory_equal(first[1], du, sizeof du);
+    }
+    free(gate), free(up), free(d);
+}
+
+/* --- positions and attention --------------------------------------------------------------------------------------- */
+static void test_rope(void **state)
+{
+    (void)state;
+    enum { HEADS = 3, WIDTH = 24, DIM = 20 };
+    float *x = noises(HEADS * WIDTH), y[HEADS * WIDTH], c[DIM / 2], s[DIM / 2], want[HEADS * WIDTH];
+    for (int i = 0; i < DIM / 2; i++) c[i] = cosf(0.3f * (float)i), s[i] = sinf(0.3f * (float)i);
+    memcpy(want, x, sizeof want);
+    for (int h = 0; h < HEADS; h++)
+        for (int i = 0; i < DIM / 2; i++) {
+            float a = x[h * WIDTH + i], b = x[h * WIDTH + i + DIM / 2];
+            want[h * WIDTH + i] = a * c[i] - b * s[i];
+            want[h * WIDTH + i + DIM / 2] = b * c[i] + a * s[i];
+        }
+    for (int isa = 0; isa < ISAS; isa++) {
+        if (!start(isa)) continue;
+        memcpy(y, x, sizeof y);
+        er_rope(y, c, s, HEADS, WIDTH, DIM, 0);
+        assert_memory_equal(y, want, sizeof y);
+        er_rope(y, c, s, HEADS, WIDTH, DIM, 1);
+        for (int i = 0; i < HEADS * WIDTH; i++) assert_true(fabsf(y[i] - x[i]) < 1e-6f);
+    }
+    free(x);
+}
+
+static const float *row_of(const er_seen *seen, int64_t p, int value)
+{
+    const float *first = value ? seen->v0 : seen->k0, *second = value ? seen->v1 : seen->k1;
+    return p < seen->split ? first + p * seen->stride : second + (p - seen->split) * seen->stride;
+}
+
+/* sum of out_grad . attention output, in doubles */
+static double attend_loss(const float *q, const er_seen *seen, int64_t dim, double scale, const float *out_grad,
+                          double *out)
+{
+    double score[64], most = -1e300, sum = 0, loss = 0;
+    for (int64_t p = 0; p < seen->count; p++) {
+        score[p] = 0;
+        for (int64_t i = 0; i < dim; i++) score[p] += (double)q[i] * (double)row_of(seen, p, 0)[i] * scale;
+        if (score[p] > most) most = score[p];
+    }
+    for (int64_t p = 0; p < seen->count; p++) sum += score[p] = exp(score[p] - most);
+    for (int64_t i = 0; i < dim; i++) {
+        double value = 0;
+        for (int64_t p = 0; p < seen->count; p++) value += score[p] / sum * (double)row_of(seen, p, 1)[i];
+        if (out) out[i] = value;
+        loss += value * (double)out_grad[i];
+    }
+    return loss;
+}
+
+static void nudge(float *at, const float *q, const er_seen *seen, int64_t dim, const float *out_grad, float got)
+{
+    float keep = *at;
+    *at = keep + 0x1p-9f;
+    double up = attend_loss(q, seen, dim, 0.25, out_grad, NULL);
+    *at = keep - 0x1p-9f;
+    double down = attend_loss(q, seen, dim, 0.25, out_grad, NULL);
+    *at = keep;
+    assert_true(fabs((up - down) / 0x1p-8 - (double)got) < 2e-5);
+}
+
+static void check_attend(int64_t split, int64_t count, int64_t dim)
+{
+    int64_t stride = dim + 5;
+    size_t bytes = sizeof(float) * (size_t)(count * stride);
+    float *k = noises(count * stride), *v = noises(count * stride), *k0 = noises(count * stride),
+          *v0 = noises(count * stride), *q = noises(dim), *d = noises(dim);
+    float *out = noises(dim), *w = noises(count), *scratch = noises(count), *dq = noises(dim);
+    float *dk = noises(count * stride), *dv = noises(count * stride), *first[5] = {NULL};
+    size_t sizes[5] = {sizeof *out * (size_t)dim, sizeof *w * (size_t)count, sizeof *dq * (size_t)dim, bytes, bytes};
+    er_seen seen = {k0, v0, k, v, split, count, stride};
+    double *exact = get((size_t)dim, sizeof *exact);
+    attend_loss(q, &seen, dim, 0.25, d, exact);
+    for (int isa = 0; isa < ISAS; isa++) {
+        if (!start(isa)) continue;
+        memset(dk, 0, bytes), memset(dv, 0, bytes);
+        er_attend(out, w, q, &seen, dim, 0.25f);
+        er_attend_back(dq, dk, dv, stride, d, w, scratch, q, &seen, dim, 0.25f);
+        const float *now[5] = {out, w, dq, dk, dv};
+        for (int r = 0; r < 5; r++) {
+            if (!first[r]) memcpy(first[r] = get(sizes[r], 1), now[r], sizes[r]);
+            assert_memory_equal(first[r], now[r], sizes[r]);
+        }
+    }
+    for (int64_t i = 0; i < dim; i++) {
+        assert_true(fabs((double)out[i] - exact[i]) < 2e-6);
+        nudge(q + i, q, &seen, dim, d, dq[i]);
+    }
+    for (int64_t p = 0; p < count - split; p += 3)
+        for (int64_t i = 0; i < stride; i++) { /* what stands between heads has no gradient */
+            if (i < dim) nudge(k + p * stride + i, q, &seen, dim, d, dk[p * stride + i]);
+            if (i < dim) nudge(v + p * stride + i, q, &seen, dim, d, dv[p * stride + i]);
+            if (i >= dim) assert_true(dk[p * stride + i] == 0 && dv[p * stride + i] == 0);
+        }
+    for (int r = 0; r < 5; r++) free(first[r]);
+    free(k), free(v), free(k0), free(v0), free(q), free(d), free(out), free(w), free(scratch), free(dq), free(dk);
+    free(dv), free(exact);
+}
+
+static void test_attend(void **state)
+{
+    (void)state;
+    check_attend(0, 1, 16);
+    check_attend(0, 23, 64);
+    check_attend(7, 40, 64);
+    check_attend(16, 33, 99);
+    check_attend(12, 12, 8); /* nothing of its own */
+    check_attend(1, 50, 84);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reductions),
+        cmocka_unit_test(test_log_sum_exp_corners),
+        cmocka_unit_test(test_element_wise),
+        cmocka_unit_test(test_rms_norm),
+        cmocka_unit_test(test_swiglu_back),
+        cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_attend),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
