@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "runner/evaluate.h"
+
+#include "base/memory.h"
+#include "model/kernels.h"
+#include "runner/blob.h"
+
+#include <string.h>
+
+enum { HEAD_ROWS = 32 }; /* rows of logits made at once */
+
+/* One scored prompt. Its rows in the cache: 3 i (ids that both answers' rows share), 3 i + 1 and 3 i + 2 (the rest of
+ * each). The last id of a row is only predicted, never run. */
+typedef struct item {
+    er_scored_row row[2];   /* fresh, truth; count 0: absent */
+    er_answer_score *to[2]; /* where the scores go */
+    int64_t shared;         /* positions of row 3 i */
+    int64_t base[3];        /* first token of each cache row among the tokens of its pass */
+    double sum[2];
+} item;
+
+typedef struct evaluation {
+    const er_view *view;
+    er_work *work;
+    item *items;
+    int64_t count;
+    float *x[2]; /* hidden states of the two passes */
+} evaluation;
+
+/* One position whose logits are read: for one or both answers. */
+typedef struct pick {
+    const float *x;
+    item *at;
+    int64_t token[2]; /* index into the answer, -1: not read for it */
+} pick;
+
+static int64_t run_length(const er_scored_row *row) { return row->count ? row->count - 1 : 0; }
+
+static int64_t shared_length(const item *it)
+{
+    const er_scored_row *a = &it->row[0], *b = &it->row[1];
+    if (!a->count || !b->count) return run_length(a->count ? a : b);
+    int64_t most = run_length(a) < run_length(b) ? run_length(a) : run_length(b), n = 0;
+    while (n < most && a->ids[n] == b->ids[n]) n++;
+    return n;
+}
+
+static int64_t spans_of_pass(const evaluation *e, int pass, er_span *spans, int32_t *ids)
+{
+    int64_t tokens = 0, s = 0;
+    for (int64_t i = 0; i < e->count; i++) {
+        item *it = &e->items[i];
+        for (int k = pass ? 1 : 0; k < (pass ? 3 : 1); k++) {
+            const er_scored_row *row = pass ? &it->row[k - 1] : &it->row[it->row[0].count ? 0 : 1];
+            int64_t start = pass ? it->shared : 0, end = pass ? run_length(row) : it->shared;
+            int64_t n = end > start ? end - start : 0;
+            spans[s++] = (er_span){3 * i + k, start, n};
+            if (ids && n) memcpy(ids + tokens, row->ids + start, (size_t)n * sizeof *ids);
+            it->base[k] = tokens;
+            tokens += n;
+        }
+    }
+    return tokens;
+}
+
+static int run_pass(evaluation *e, int pass, er_cache *cache, er_arena *arena, er_err *err)
+{
+    const er_model *m = e->view->model;
+    er_span *spans = NULL;
+    int32_t *ids = NULL;
+    int64_t count = e->count * (pass ? 2 : 1);
+    ER_TRY(er_arena_take(arena, &spans, (size_t)count, err));
+    int64_t tokens = spans_of_pass(e, pass, spans, NULL);
+    ER_TRY(er_arena_take(arena, &ids, (size_t)tokens, err));
+    ER_TRY(er_arena_take(arena, &e->x[pass], (size_t)(tokens * m->config.hidden), err));
+    spans_of_pass(e, pass, spans, ids);
+    if (!tokens) return 0;
+    ER_TRY(er_embed(m, e->x[pass], ids, tokens, err));
+    return er_forward(e->view, cache, spans, count, e->x[pass], 0, m->config.layers, NULL, NULL, e->work, err);
+}
+
+static int run_rows(evaluation *e, er_arena *arena, er_err *err)
+{
+    const er_model *m = e->view->model;
+    er_cache *cache = NULL;
+    int64_t *capacity = NULL;
+    ER_TRY(er_arena_take(arena, &capacity, (size_t)(3 * e->count), err));
+    for (int64_t i = 0; i < e->count; i++) {
+        item *it = &e->items[i];
+        it->shared = shared_length(it);
+        capacity[3 * i] = it->shared;
+        for (int k = 0; k < 2; k++) {
+            int64_t own = run_length(&it->row[k]) - it->shared;
+            capacity[3 * i + 1 + k] = own > 0 ? own : 0;
+        }
+    }
+    ER_TRY(er_cache_new(&cache, m, 3 * e->count, capacity, 0, m->config.layers, err));
+    for (int64_t i = 0; i < e->count; i++)
+        for (int k = 1; k < 3; k++) er_cache_share(cache, 3 * i + k, cache, 3 * i, e->items[i].shared);
+    int code = run_pass(e, 0, cache, arena, err);
+    if (!code) code = run_pass(e, 1, cache, arena, err);
+    er_cache_free(cache);
+    return code;
+}
+
+/* Positions of one item that predict an answer's id, shared ones once. picks NULL: only counts. */
+static int64_t picks_of(const evaluation *e, item *it, pick *picks)
+{
+    const int64_t d = e->view->model->config.hidden;
+    int64_t n = 0;
+    for (int64_t p = 0; p < it->shared; p++) {
+        int64_t token[2];
+        for (int k = 0; k < 2; k++) {
+            int64_t t = it->row[k].count ? p - (it->row[k].answer_start - 1) : -1;
+            token[k] = t >= 0 ? t : -1;
+        }
+        if (token[0] < 0 && token[1] < 0) continue;
+        if (picks) picks[n] = (pick){e->x[0] + (it->base[0] + p) * d, it, {token[0], token[1]}};
+        n++;
+    }
+    for (int k = 0; k < 2; k++) {
+        for (int64_t p = it->shared; p < run_length(&it->row[k]); p++) {
+            int64_t t = p - (it->row[k].answer_start - 1);
+            if (t < 0) continue;
+            const float *x = e->x[1] + (it->base[1 + k] + p - it->shared) * d;
+            if (picks) picks[n] = (pick){x, it, {k == 0 ? t : -1, k == 1 ? t : -1}};
+            n++;
+        }
+    }
+    return n;
+}
+
+static void read_logits(const pick *p, const float *logits, int64_t vocab)
+{
+    int64_t top = 0;
+    float all = er_log_sum_exp(logits, vocab, &top);
+    for (int k = 0; k < 2; k++) {
+        int64_t t = p->token[k];
+        if (t < 0) continue;
+        const er_scored_row *row = &p->at->row[k];
+        int32_t id = row->ids[row->answer_start + t];
+        p->at->sum[k] += (double)(all - logits[id]);
+        p->at->to[k]->ok[t] = top == id;
+        p->at->to[k]->top[t] = (int32_t)top;
+    }
+}
+
+static int run_head(evaluation *e, er_arena *arena, er_err *err)
+{
+    const er_model *m = e->view->model;
+    const int64_t d = m->config.hidden, vocab = m->config.vocab;
+    pick *picks = NULL;
+    float *x = NULL, *logits = NULL;
+    int64_t count = 0;
+    for (int64_t i = 0; i < e->count; i++) count += picks_of(e, &e->items[i], NULL);
+    ER_TRY(er_arena_take(arena, &picks, (size_t)count, err));
+    for (int64_t i = 0, n = 0; i < e->count; i++) n += picks_of(e, &e->items[i], picks + n);
+    ER_TRY(er_arena_take(arena, &x, (size_t)(HEAD_ROWS * d), err));
+    ER_TRY(er_arena_take(arena, &logits, (size_t)(HEAD_ROWS * vocab), err));
+    for (int64_t first = 0; first < count; first += HEAD_ROWS) {
+        int64_t rows = count - first < HEAD_ROWS ? count - first : HEAD_ROWS;
+        for (int64_t r = 0; r < rows; r++) memcpy(x + r * d, picks[first + r].x, (size_t)d * sizeof *x);
+        ER_TRY(er_head(m, logits, x, rows, e->work, err));
+        for (int64_t r = 0; r < rows; r++) read_logits(&picks[first + r], logits + r * vocab, vocab);
+    }
+    return 0;
+}
+
+static int encode(const evaluation *e, item *it, int k, const char *prompt, const char *answer, er_answer_score *to,
+                  er_arena *arena, er_err *err)
+{
+    const er_model *m = e->view->model;
+    er_scored_row *row = &it->row[k];
+    it->to[k] = to;
+    if (!answer) return 0;
+    ER_TRY(er_scored_row_make(row, m->tokenizer, prompt, answer, arena, err));
+    if (row->count > m->config.max_positions)
+        return er_fail(err, ER_E_INPUT, "\"%.60s...\" has %lld tokens, the model takes %lld", prompt,
+                       (long long)row->count, (long long)m->config.max_positions);
+    if (row->answer_start < 1) return er_fail(err, ER_E_INPUT, "\"%s\": nothing stands before the answer", prompt);
+    to->tokens = row->count - row->answer_start;
+    ER_TRY(er_arena_take(arena, &to->ok, (size_t)to->tokens, err));
+    return er_arena_take(arena, &to->top, (size_t)to->tokens, err);
+}
+
+static int encode_case(evaluation *e, er_case_score *out, const er_request *r, er_arena *arena, er_err *err)
+{
+    for (int64_t g = 0; g < r->group_count; g++) {
+        const er_prompt_group *group = &r->groups[g];
+        for (int64_t p = 0; p < group->count; p++) {
+            item *it = &e->items[e->count++];
+            er_prompt_score *to = &out->groups[g].prompts[p];
+            const char *fresh = group->answers ? NULL : r->target_new;
+            const char *truth = group->answers ? group->answers[p] : r->target_true;
+            ER_TRY(encode(e, it, 0, group->prompts[p], fresh, &to->fresh, arena, err));
+            ER_TRY(encode(e, it, 1, group->prompts[p], truth, &to->truth, arena, err));
+            if (!fresh && !truth) e->count--;
+        }
+    }
+    return 0;
+}
+
+static int evaluate(evaluation *e, er_case_score *out, const er_request *const *requests, int64_t count,
+                    er_arena *arena, er_arena *scratch, er_err *err)
+{
+    int64_t most = 0;
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t g = 0; g < requests[i]->group_count; g++) most += requests[i]->groups[g].count;
+    ER_TRY(er_arena_take(scratch, &e->items, (size_t)most, err));
+    memset(e->items, 0, (size_t)most * sizeof *e->items);
+    for (int64_t i = 0; i < count; i++) {
+        ER_TRY(er_case_score_new(&out[i], requests[i], arena, err));
+        if (encode_case(e, &out[i], requests[i], arena, err))
+            return er_prefix(err, "case %lld", (long long)requests[i]->case_id);
+    }
+    if (!e->count) return 0;
+    ER_TRY(run_rows(e, scratch, err));
+    ER_TRY(run_head(e, scratch, err));
+    for (int64_t i = 0; i < e->count; i++)
+        for (int k = 0; k < 2; k++)
+            if (e->items[i].row[k].count)
+                e->items[i].to[k]->nll = (float)(e->items[i].sum[k] / (double)e->items[i].to[k]->tokens);
+    return 0;
+}
+
+int er_evaluate(er_case_score *out, const er_view *view, const er_request *const *requests, int64_t count,
+                er_arena *arena, er_work *work, er_err *err)
+{
+    evaluation e = {.view = view, .work = work};
+    er_arena *scratch = NULL;
+    ER_TRY(er_arena_new(&scratch, 0, err));
+    int code = evaluate(&e, out, requests, count, arena, scratch, err);
+    er_arena_free(scratch);
+    return code;
+}
+
+/* --- bytes ------------------------------------------------------------------------------------------------------- */
+
+int er_case_score_new(er_case_score *out, const er_request *request, er_arena *arena, er_err *err)
+{
+    out->group_count = request->group_count;
+    ER_TRY(er_arena_take(arena, &out->groups, (size_t)request->group_count, err));
+    for (int64_t g = 0; g < request->group_count; g++) {
+        er_group_score *group = &out->groups[g];
+        group->count = request->groups[g].count;
+        ER_TRY(er_arena_take(arena, &group->prompts, (size_t)group->count, err));
+        memset(group->prompts, 0, (size_t)group->count * sizeof *group->prompts);
+    }
+    return 0;
+}
+
+static int put_answer(er_text *out, const er_answer_score *a, er_err *err)
+{
+    ER_TRY(er_blob_put_number(out, a->tokens, err));
+    if (!a->tokens) return 0;
+    ER_TRY(er_blob_put_float(out, a->nll, err));
+    ER_TRY(er_blob_put(out, a->ok, (size_t)a->tokens, err));
+    return er_blob_put(out, a->top, (size_t)a->tokens * sizeof *a->top, err);
+}
+
+int er_case_score_put(er_text *out, const er_case_score *score, er_err *err)
+{
+    for (int64_t g = 0; g < score->group_count; g++) {
+        for (int64_t p = 0; p < score->groups[g].count; p++) {
+            ER_TRY(put_answer(out, &score->groups[g].prompts[p].fresh, err));
+            ER_TRY(put_answer(out, &score->groups[g].prompts[p].truth, err));
+        }
+    }
+    return 0;
+}
+
+static int get_answer(er_answer_score *a, er_reader *r, er_arena *arena, er_err *err)
+{
+    a->tokens = er_blob_get_count(r, 1 + sizeof *a->top);
+    if (a->tokens <= 0) {
+        a->tokens = 0;
+        return 0;
+    }
+    a->nll = er_blob_get_float(r);
+    ER_TRY(er_arena_take(arena, &a->ok, (size_t)a->tokens, err));
+    ER_TRY(er_arena_take(arena, &a->top, (size_t)a->tokens, err));
+    er_blob_get(r, a->ok, (size_t)a->tokens);
+    er_blob_get(r, a->top, (size_t)a->tokens * sizeof *a->top);
+    return 0;
+}
+
+int er_case_score_get(er_case_score *out, const er_request *request, const char *bytes, size_t n, er_arena *arena,
+                      er_err *err)
+{
+    er_reader r = {bytes, n, 0};
+    ER_TRY(er_case_score_new(out, request, arena, err));
+    for (int64_t g = 0; g < out->group_count; g++) {
+        for (int64_t p = 0; p < out->groups[g].count; p++) {
+            ER_TRY(get_answer(&out->groups[g].prompts[p].fresh, &r, arena, err));
+            ER_TRY(get_answer(&out->groups[g].prompts[p].truth, &r, arena, err));
+        }
+    }
+    return er_blob_end(&r, "stored scores", err);
+}

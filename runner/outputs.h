@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The files at the end of a run that are made from records and scores: events.jsonl, cases.jsonl, summary.json and
+ * summary.csv. Rank 0 only. */
+#ifndef ER_RUNNER_OUTPUTS_H
+#define ER_RUNNER_OUTPUTS_H
+
+#include "runner/run.h"
+#include "runner/summary.h"
+
+/* events.jsonl from all records there are, and the lines of one more batch behind it. */
+int er_outputs_events(er_run *r, er_err *err);
+int er_outputs_add_events(er_run *r, int64_t batch, er_err *err);
+/* Fills s from the scores of all moments. */
+int er_outputs_summarise(er_summary *s, er_run *r, er_err *err);
+/* All final files; then the journal has served its turn and is removed. */
+int er_outputs_write(er_run *r, const er_summary *s, er_err *err);
+int64_t er_outputs_failed(const er_run *r); /* edits that failed */
+
+#endif

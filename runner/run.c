@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "runner/run.h"
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "runner/statistics.h"
+#include "runner/outputs.h"
+#include "runner/report.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* --- templates --------------------------------------------------------------------------------------------------- */
+
+static int generate_templates(er_run *r, er_templates *out, er_err *err)
+{
+    const er_setup *s = &r->setup;
+    int64_t lengths[16][2], count = 16;
+    const char *braces = "";
+    ER_TRY(s->editor->template_lengths(&s->hyper, lengths, &count, &braces));
+    return er_templates_generate(out, &r->overlay.view, (const int64_t (*)[2])lengths, count, braces,
+                                 (uint64_t)s->job.templates.seed, s->arena, s->work, err);
+}
+
+/* Rank 0: templates.json in the run's folder, from the job's file or drawn from the unedited model. */
+static int store_templates(er_run *r, const char *path, er_err *err)
+{
+    const er_setup *s = &r->setup;
+    const char *list = s->editor->template_list;
+    er_templates t;
+    er_text json = ER_TEXT_INIT;
+    if (er_file_exists(path)) return 0;
+    int code = s->job.templates.source == ER_JOB_TEMPLATES_FILE
+                   ? er_templates_read(&t, s->job.templates.file, list, s->arena, err)
+                   : generate_templates(r, &t, err);
+    if (!code) code = er_templates_json(&json, &t, list, err);
+    if (!code) code = er_save_bytes(path, json.at, json.length, err);
+    er_text_free(&json);
+    return code;
+}
+
+static int read_templates(er_run *r, er_err *err)
+{
+    char *path = NULL;
+    double start = er_seconds();
+    int code = er_run_path(r, &path, "templates.json", err);
+    if (!code && r->w->rank == 0) code = store_templates(r, path, err);
+    code = er_world_agree(r->w, code, err);
+    if (!code) {
+        code = er_templates_read(&r->templates, path, r->setup.editor->template_list, r->setup.arena, err);
+        code = er_world_agree(r->w, code, err);
+    }
+    er_free(path);
+    ER_TRY(code);
+    ER_TRY(er_world_same(r->w, &r->templates.hash, sizeof r->templates.hash, "templates.json", err));
+    return er_world_agree(r->w, r->w->rank == 0 ? er_run_time(r, "templates", -1, er_seconds() - start, err) : 0, err);
+}
+
+/* --- phases ------------------------------------------------------------------------------------------------------ */
+
+static int open_run(er_run *r, const char *path, const char *const *sets, size_t set_count, er_err *err)
+{
+    er_setup *s = &r->setup;
+    ER_TRY(er_setup_job(s, r->w, path, sets, set_count, err));
+    ER_TRY(er_setup_open(s, ER_SETUP_DATA | ER_SETUP_MODEL | ER_SETUP_NAME, err));
+    r->edit = (er_edit_context){s->model, &s->hyper, &r->templates, (enum er_parity)s->job.parity};
+    ER_TRY(er_world_agree(r->w, er_run_plan_scores(r, err), err));
+    ER_TRY(er_run_open_folder(r, err));
+    int code = r->w->rank == 0 ? er_run_write_start(r, err) : 0;
+    if (!code) code = er_overlay_open(&r->overlay, s->model, &s->hyper.layers, err);
+    if (!code) code = er_overlay_state(&r->overlay, &r->base, err);
+    if (!code && r->w->rank == 0) code = er_run_load_scores(r, err);
+    return er_world_agree(r->w, code, err);
+}
+
+static void log_start(const er_run *r)
+{
+    static const char *const modes[] = {"sequential", "batch", "single"};
+    const er_setup *s = &r->setup;
+    if (r->w->rank != 0) return;
+    er_log(ER_LOG_INFO, "run %s on %d rank%s x %d thread%s", s->run, r->w->size, r->w->size > 1 ? "s" : "",
+           r->w->threads, r->w->threads > 1 ? "s" : "");
+    er_log(ER_LOG_INFO, "%s: %s", s->editor->name, s->editor->formula);
+    er_log(ER_LOG_INFO, "%lld edits in %lld batches of %lld, %s", (long long)s->data.count, (long long)s->batches,
+           (long long)s->batch, modes[s->job.edit.mode]);
+    if (r->head_count)
+        er_log(ER_LOG_INFO, "continued: %lld of %lld batches are in the ledger", (long long)r->head_count,
+               (long long)s->batches);
+}
+
+static int measure(er_run *r, int force, er_err *err)
+{
+    const er_setup *s = &r->setup;
+    double start = er_seconds();
+    if (!(s->needs & ER_NEEDS_EIGEN)) return 0;
+    ER_TRY(er_measure(&r->setup, s->hyper.layers.at, s->hyper.layers.count, force, err));
+    return er_world_agree(r->w, r->w->rank == 0 ? er_run_time(r, "statistics", -1, er_seconds() - start, err) : 0, err);
+}
+
+/* inputs.json exists from the first time on and names what the batches were made with. */
+static int write_inputs(er_run *r, er_err *err)
+{
+    return er_world_agree(r->w, r->w->rank == 0 ? er_run_write_inputs(r, err) : 0, err);
+}
+
+static int run_batches(er_run *r, er_err *err)
+{
+    er_setup *s = &r->setup;
+    int64_t done = r->head_count;
+    int64_t edited = done * s->batch < s->data.count ? done * s->batch : s->data.count;
+    if (done < s->batches) ER_TRY(er_run_open_editing(r, err));
+    if (r->w->rank == 0) ER_TRY(er_world_agree(r->w, er_outputs_events(r, err), err));
+    else ER_TRY(er_world_agree(r->w, 0, err));
+    ER_TRY(er_run_score(r, -1, err));
+    er_progress_start(&r->edits, s->editor->name, "edits", edited, s->data.count);
+    for (int64_t b = 0; b < s->batches; b++) {
+        int fresh = b >= r->head_count;
+        ER_TRY(er_run_batch(r, b, err));
+        ER_TRY(er_world_agree(r->w, fresh && r->w->rank == 0 ? er_outputs_add_events(r, b, err) : 0, err));
+        ER_TRY(er_run_score(r, b, err));
+        ER_TRY(er_world_check_signal(r->w, err));
+    }
+    er_progress_end(&r->edits);
+    return 0;
+}
+
+static int print_table(const er_summary *s, const er_run_options *options, er_err *err)
+{
+    er_text table = ER_TEXT_INIT;
+    int code = er_summary_table(&table, s, options->table, err);
+    if (!code && table.at) fwrite(table.at, 1, table.length, stdout);
+    if (!code && fflush(stdout)) code = er_fail(err, ER_E_IO, "stdout: cannot be written");
+    er_text_free(&table);
+    return code;
+}
+
+static int finish(er_run *r, const er_run_options *options, int64_t *failed, er_err *err)
+{
+    er_summary s = {0};
+    *failed = er_outputs_failed(r);
+    int code = er_outputs_summarise(&s, r, err);
+    if (!code) code = er_outputs_write(r, &s, err);
+    if (!code) code = er_run_time(r, "all", -1, er_seconds() - r->started, err);
+    if (!code) code = er_report_write(r->setup.run, err);
+    if (!code) code = print_table(&s, options, err);
+    er_summary_free(&s);
+    if (code) return code;
+    if (*failed)
+        er_log(ER_LOG_WARN, "%lld of %lld edits failed: see %s/events.jsonl", (long long)*failed,
+               (long long)r->setup.data.count, r->setup.run);
+    er_log(ER_LOG_INFO, "report: %s/report.html", r->setup.run);
+    return 0;
+}
+
+static int run_all(er_run *r, const char *path, const char *const *sets, size_t set_count,
+                   const er_run_options *options, int64_t *failed, er_err *err)
+{
+    int64_t missing = 0;
+    ER_TRY(open_run(r, path, sets, set_count, err));
+    log_start(r);
+    ER_TRY(er_world_agree(r->w, r->w->rank == 0 ? er_run_missing_scores(r, &missing, err) : 0, err));
+    ER_TRY(er_world_bcast(r->w, &missing, sizeof missing, 0, err));
+    ER_TRY(measure(r, options->force, err));
+    ER_TRY(read_templates(r, err));
+    ER_TRY(write_inputs(r, err));
+    if (missing || r->head_count < r->setup.batches) ER_TRY(run_batches(r, err));
+    int code = r->w->rank == 0 ? finish(r, options, failed, err) : 0;
+    ER_TRY(er_world_agree(r->w, code, err));
+    return er_world_bcast(r->w, failed, sizeof *failed, 0, err);
+}
+
+int er_run_job(er_world *w, const char *path, const char *const *sets, size_t set_count,
+               const er_run_options *options, int64_t *failed, er_err *err)
+{
+    er_run r = {.w = w, .lock = -1, .started = er_seconds()};
+    int code = run_all(&r, path, sets, set_count, options, failed, err);
+    er_run_close(&r);
+    return code;
+}

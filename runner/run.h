@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One run: edits of a job batch after batch, scores at the moments asked for, and the files of DESIGN section 8.
+ *
+ * Everything that took time is on disk as soon as it is done: targets and scores in the journal, batches in the
+ * ledger. A run is therefore always "continued": what the folder holds is folded or looked up, the rest is computed,
+ * and the final files are written from the whole. Only their times and hosts differ from those of a run that was never
+ * interrupted. Functions are collective unless they say "rank 0". */
+#ifndef ER_RUNNER_RUN_H
+#define ER_RUNNER_RUN_H
+
+#include "base/log.h"
+#include "runner/evaluate.h"
+#include "runner/journal.h"
+#include "runner/ledger.h"
+#include "runner/overlay.h"
+#include "runner/scores.h"
+#include "runner/setup.h"
+
+/* Cases scored on the model after one batch, in case order. */
+typedef struct er_scoring {
+    char moment[32]; /* before, at_edit, after_N, at_end */
+    int64_t batch;   /* the state: after this batch, -1: unedited */
+    int64_t edits;   /* edits in that state */
+    int64_t count;
+    int64_t *cases; /* indices of requests */
+} er_scoring;
+
+typedef struct er_run {
+    er_world *w;
+    er_setup setup;
+    char *ledger; /* folder */
+    int64_t scoring_count;
+    er_scoring *scorings; /* by batch, in the order in which they are computed; in the setup's arena */
+    er_templates templates;
+    er_edit_context edit;
+    er_overlay overlay;
+    er_hash base; /* state of the unedited model */
+
+    /* rank 0 */
+    int lock;
+    er_journal *journal;
+    er_record *heads; /* (setup.batches); the first head_count are in the ledger */
+    er_hash *case_keys; /* (data.count) content of each case */
+    er_scores scores;
+    er_eigen *eigen;      /* per edited layer, where needed */
+    er_history **history; /* per edited layer, where the method has one */
+    er_progress edits;
+
+    int64_t head_count; /* equal on all ranks */
+    double started;
+} er_run;
+
+/* --- run_folder.c: the folder and what stands in it -------------------------------------------------------------- */
+/* Locks the folder, removes what killed writers left, opens journal and ledger. Records behind the first whose
+ * requests differ from the job's batch (a last, partial batch before count was raised) are removed. */
+int er_run_open_folder(er_run *r, er_err *err);
+/* Rank 0. One line of timings.jsonl. */
+int er_run_time(er_run *r, const char *phase, int64_t batch, double seconds, er_err *err);
+/* Rank 0. job.resolved.yaml and env.json, at the start. */
+int er_run_write_start(er_run *r, er_err *err);
+/* Rank 0. inputs.json. */
+int er_run_write_inputs(er_run *r, er_err *err);
+/* Rank 0. The path of a file in the run's folder, to be er_freed. */
+int er_run_path(const er_run *r, char **out, const char *name, er_err *err);
+void er_run_close(er_run *r);
+
+/* --- run_score.c ------------------------------------------------------------------------------------------------- */
+/* Fills scorings from the job. */
+int er_run_plan_scores(er_run *r, er_err *err);
+/* Rank 0. Key of case `index` at a state. */
+int er_run_score_key(const er_run *r, int64_t index, const er_hash *state, er_hash *key, er_err *err);
+/* Rank 0. State after batch b (-1: unedited), NULL while unknown. */
+const er_hash *er_run_state(const er_run *r, int64_t batch);
+/* Rank 0. Scores found in an earlier cases.jsonl and in the journal become known. */
+int er_run_load_scores(er_run *r, er_err *err);
+/* Rank 0. Cases of all scorings that are not scored yet. */
+int er_run_missing_scores(const er_run *r, int64_t *missing, er_err *err);
+/* Scores what is asked for after batch b and not known yet, on the overlay as it stands. */
+int er_run_score(er_run *r, int64_t batch, er_err *err);
+/* Rank 0. The known score of a case at a state, in the arena; ER_E_INTERNAL when unknown. */
+int er_run_get_score(const er_run *r, int64_t index, const er_hash *state, er_case_score *out, er_arena *arena,
+                     er_err *err);
+
+/* --- run_edit.c -------------------------------------------------------------------------------------------------- */
+/* Reads what solving needs (eigenpairs, histories), on rank 0. */
+int er_run_open_editing(er_run *r, er_err *err);
+/* Brings the overlay (which stands behind batch b - 1, or at the base in mode single) behind batch b: folds its record
+ * or makes it. */
+int er_run_batch(er_run *r, int64_t b, er_err *err);
+
+/* --- run.c ------------------------------------------------------------------------------------------------------- */
+typedef struct er_run_options {
+    int force;         /* measure statistics with too few tokens */
+    const char *table; /* md, csv, tex or NULL for text: how the table is printed */
+} er_run_options;
+/* The whole of `errata run`. *failed: edits that failed. */
+int er_run_job(er_world *w, const char *path, const char *const *sets, size_t set_count,
+               const er_run_options *options, int64_t *failed, er_err *err);
+
+#endif

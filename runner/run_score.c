@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "runner/run.h"
+
+#include "base/memory.h"
+#include "base/random.h"
+#include "runner/bits.h"
+#include "runner/blob.h"
+#include "runner/cases.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* --- which cases when -------------------------------------------------------------------------------------------- */
+
+static int add_scoring(er_run *r, const char *moment, int64_t batch, int64_t edits, int64_t first, int64_t count,
+                       er_err *err)
+{
+    er_scoring *s = &r->scorings[r->scoring_count];
+    snprintf(s->moment, sizeof s->moment, "%s", moment);
+    s->batch = batch, s->edits = edits, s->count = count;
+    ER_TRY(er_arena_take(r->setup.arena, &s->cases, (size_t)count, err));
+    for (int64_t i = 0; i < count; i++) s->cases[i] = first + i;
+    r->scoring_count++;
+    return 0;
+}
+
+/* `sample` of the edits so far: Floyd's choice by counter-based draws, then in case order. */
+static void choose_sample(er_scoring *s, int64_t sample, uint64_t seed)
+{
+    int64_t n = s->count, kept = 0;
+    if (sample <= 0 || sample >= n) return;
+    for (int64_t j = n - sample; j < n; j++) {
+        int64_t t = (int64_t)er_random_below((uint64_t)j + 1, seed, ER_STREAM_SHUFFLE, (uint32_t)n, (uint64_t)j);
+        int taken = 0;
+        for (int64_t i = 0; i < kept; i++) taken |= s->cases[i] == t;
+        int64_t value = taken ? j : t, at = kept++;
+        for (; at > 0 && s->cases[at - 1] > value; at--) s->cases[at] = s->cases[at - 1];
+        s->cases[at] = value;
+    }
+    s->count = sample;
+}
+
+int er_run_plan_scores(er_run *r, er_err *err)
+{
+    const er_setup *s = &r->setup;
+    const er_job *job = &s->job;
+    int64_t total = s->data.count, every = job->score.every;
+    if (job->edit.mode == ER_JOB_SINGLE && (job->score.at_end || every))
+        return er_fail(err, ER_E_INPUT, "score.at_end and score.every: with mode single no model holds all edits");
+    ER_TRY(er_arena_take(s->arena, &r->scorings, (size_t)(2 + 2 * s->batches), err));
+    if (job->score.before) ER_TRY(add_scoring(r, "before", -1, 0, 0, total, err));
+    for (int64_t b = 0; b < s->batches; b++) {
+        int64_t first, count;
+        er_setup_batch(s, b, &first, &count);
+        int64_t edits = job->edit.mode == ER_JOB_SINGLE ? count : first + count;
+        if (job->score.at_edit) ER_TRY(add_scoring(r, "at_edit", b, edits, first, count, err));
+        if (every && (first + count) % every == 0) {
+            char moment[32];
+            snprintf(moment, sizeof moment, "after_%lld", (long long)edits);
+            ER_TRY(add_scoring(r, moment, b, edits, 0, edits, err));
+            choose_sample(&r->scorings[r->scoring_count - 1], job->score.sample, (uint64_t)job->seed);
+        }
+    }
+    if (job->score.at_end) ER_TRY(add_scoring(r, "at_end", s->batches - 1, total, 0, total, err));
+    return 0;
+}
+
+/* --- keys -------------------------------------------------------------------------------------------------------- */
+
+static int make_case_keys(er_run *r, er_err *err)
+{
+    const er_setup *s = &r->setup;
+    er_hash tokenizer = er_tokenizer_hash(s->model->tokenizer);
+    ER_TRY(er_arena_take(s->arena, &r->case_keys, (size_t)s->data.count, err));
+    for (int64_t i = 0; i < s->data.count; i++) {
+        er_hasher *h = NULL;
+        ER_TRY(er_hasher_new(&h, err));
+        er_hasher_text(h, "scores");
+        er_hasher_number(h, ER_BITS_VERSION);
+        er_hasher_number(h, s->job.score.protocol);
+        er_hasher_hash(h, &tokenizer);
+        er_request_hash(h, &s->data.requests[i]);
+        er_request_hash_scored(h, &s->data.requests[i]);
+        r->case_keys[i] = er_hasher_end(h);
+        er_hasher_free(h);
+    }
+    return 0;
+}
+
+int er_run_score_key(const er_run *r, int64_t index, const er_hash *state, er_hash *key, er_err *err)
+{
+    er_hash both[2] = {r->case_keys[index], *state};
+    (void)err;
+    *key = er_hash_bytes(both, sizeof both);
+    return 0;
+}
+
+const er_hash *er_run_state(const er_run *r, int64_t batch)
+{
+    if (batch < 0) return &r->base;
+    return batch < r->head_count ? &r->heads[batch].after : NULL;
+}
+
+/* --- what is known ----------------------------------------------------------------------------------------------- */
+
+/* The journal holds more than this job asks for at most; what is asked for is looked up case by case. */
+static int from_journal(er_run *r, const er_hash *key, er_err *err)
+{
+    er_text bytes = ER_TEXT_INIT;
+    int found = 0;
+    int code = er_journal_read(r->journal, ER_JOURNAL_SCORES, key, &bytes, &found, err);
+    if (!code && found) code = er_scores_put(&r->scores, key, bytes.at, bytes.length, err);
+    er_text_free(&bytes);
+    return code;
+}
+
+int er_run_load_scores(er_run *r, er_err *err)
+{
+    ER_TRY(make_case_keys(r, err));
+    ER_TRY(er_cases_load(r, err));
+    for (int64_t i = 0; i < r->scoring_count; i++) {
+        const er_scoring *s = &r->scorings[i];
+        const er_hash *state = er_run_state(r, s->batch);
+        for (int64_t c = 0; state && c < s->count; c++) {
+            er_hash key;
+            ER_TRY(er_run_score_key(r, s->cases[c], state, &key, err));
+            if (!er_scores_find(&r->scores, &key)) ER_TRY(from_journal(r, &key, err));
+        }
+    }
+    return 0;
+}
+
+static int is_known(const er_run *r, int64_t index, const er_hash *state)
+{
+    er_hash key;
+    return er_run_score_key(r, index, state, &key, NULL) == 0 && er_scores_find(&r->scores, &key) != NULL;
+}
+
+int er_run_missing_scores(const er_run *r, int64_t *missing, er_err *err)
+{
+    (void)err;
+    *missing = 0;
+    for (int64_t i = 0; i < r->scoring_count; i++) {
+        const er_scoring *s = &r->scorings[i];
+        const er_hash *state = er_run_state(r, s->batch);
+        for (int64_t c = 0; c < s->count; c++) *missing += !state || !is_known(r, s->cases[c], state);
+    }
+    return 0;
+}
+
+int er_run_get_score(const er_run *r, int64_t index, const er_hash *state, er_case_score *out, er_arena *arena,
+                     er_err *err)
+{
+    er_hash key;
+    ER_TRY(er_run_score_key(r, index, state, &key, err));
+    const er_text *bytes = er_scores_find(&r->scores, &key);
+    if (!bytes) return er_fail(err, ER_E_INTERNAL, "case %lld was never scored", (long long)index);
+    return er_case_score_get(out, &r->setup.data.requests[index], bytes->at ? bytes->at : "", bytes->length, arena,
+                             err);
+}
+
+/* --- units ------------------------------------------------------------------------------------------------------- */
+
+typedef struct scoring_phase {
+    er_run *r;
+    const er_scoring *s;
+    const er_hash *state; /* rank 0 */
+    er_progress progress;
+} scoring_phase;
+
+static void unit_cases(const scoring_phase *p, int64_t unit, int64_t *first, int64_t *count)
+{
+    int64_t size = p->r->setup.job.run.unit;
+    *first = unit * size;
+    *count = p->s->count - *first < size ? p->s->count - *first : size;
+}
+
+static int score_cases(const scoring_phase *p, int64_t first, int64_t count, er_text *out, er_arena *arena,
+                       er_err *err)
+{
+    const er_run *r = p->r;
+    const er_request **requests = NULL;
+    er_case_score *scores = NULL;
+    er_text one = ER_TEXT_INIT;
+    ER_TRY(er_arena_take(arena, &requests, (size_t)count, err));
+    ER_TRY(er_arena_take(arena, &scores, (size_t)count, err));
+    for (int64_t i = 0; i < count; i++) requests[i] = &r->setup.data.requests[p->s->cases[first + i]];
+    int code = er_evaluate(scores, &r->overlay.view, requests, count, arena, r->setup.work, err);
+    for (int64_t i = 0; !code && i < count; i++) {
+        one.length = 0;
+        code = er_case_score_put(&one, &scores[i], err);
+        if (!code) code = er_blob_put_number(out, (int64_t)one.length, err);
+        if (!code) code = er_blob_put(out, one.at ? one.at : "", one.length, err);
+    }
+    er_text_free(&one);
+    return code;
+}
+
+static int score_unit(void *context, int64_t unit, er_text *out, er_err *err)
+{
+    const scoring_phase *p = context;
+    int64_t first, count;
+    er_arena *arena = NULL;
+    unit_cases(p, unit, &first, &count);
+    ER_TRY(er_arena_new(&arena, 0, err));
+    int code = score_cases(p, first, count, out, arena, err);
+    er_arena_free(arena);
+    return code;
+}
+
+static int sink_scores(void *context, int64_t unit, const char *bytes, size_t n, er_err *err)
+{
+    scoring_phase *p = context;
+    er_run *r = p->r;
+    er_reader in = {bytes, n, 0};
+    int64_t first, count;
+    unit_cases(p, unit, &first, &count);
+    for (int64_t i = 0; i < count; i++) {
+        er_hash key;
+        int64_t length = er_blob_get_count(&in, 1);
+        if (length < 0) break;
+        ER_TRY(er_run_score_key(r, p->s->cases[first + i], p->state, &key, err));
+        if (!er_scores_find(&r->scores, &key)) {
+            ER_TRY(er_journal_add(r->journal, ER_JOURNAL_SCORES, &key, in.at, (size_t)length, err));
+            ER_TRY(er_scores_put(&r->scores, &key, in.at, (size_t)length, err));
+            er_progress_add(&p->progress, 1);
+        }
+        in.at += length;
+        in.left -= (size_t)length;
+    }
+    ER_TRY(er_blob_end(&in, "scores of a unit", err));
+    return er_journal_sync(r->journal, err);
+}
+
+static int score_one(er_run *r, const er_scoring *s, er_err *err)
+{
+    scoring_phase p = {.r = r, .s = s, .state = er_run_state(r, s->batch)};
+    int64_t units = (s->count + r->setup.job.run.unit - 1) / r->setup.job.run.unit, known = 0, left = 0;
+    uint8_t *done = NULL;
+    int code = er_alloc(&done, (size_t)units, err);
+    for (int64_t u = 0; !code && r->w->rank == 0 && u < units; u++) {
+        int64_t first, count;
+        unit_cases(&p, u, &first, &count);
+        done[u] = 1;
+        for (int64_t i = 0; i < count; i++) {
+            int have = is_known(r, s->cases[first + i], p.state);
+            done[u] &= (uint8_t)have;
+            known += have;
+        }
+        left += !done[u];
+    }
+    code = er_world_agree(r->w, code, err);
+    if (!code) code = er_world_bcast(r->w, &left, sizeof left, 0, err);
+    if (!code && left) {
+        double start = er_seconds();
+        er_units phase = {"scores", units, done, score_unit, sink_scores, &p};
+        er_progress_start(&p.progress, s->moment, "cases", known, s->count);
+        code = er_world_units(r->w, &phase, err);
+        er_progress_end(&p.progress);
+        if (!code)
+            code = er_world_agree(
+                r->w, r->w->rank == 0 ? er_run_time(r, s->moment, s->batch, er_seconds() - start, err) : 0, err);
+    }
+    er_free(done);
+    return code;
+}
+
+int er_run_score(er_run *r, int64_t batch, er_err *err)
+{
+    for (int64_t i = 0; i < r->scoring_count; i++)
+        if (r->scorings[i].batch == batch) ER_TRY(score_one(r, &r->scorings[i], err));
+    return 0;
+}

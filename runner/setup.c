@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "runner/setup.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "runner/bits.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { SAMPLE_TOKENS = 256 }; /* tokens of a document that the model writes itself */
+
+static int editor_table(void *context, const char *method, er_option_table *out, int64_t *batch_most, er_err *err)
+{
+    er_setup *s = context;
+    ER_TRY(er_editor_find(&s->editor, method, err));
+    *batch_most = s->editor->most_batch;
+    return s->editor->options(out, &s->hyper, s->arena, err);
+}
+
+static void log_notes(const er_setup *s, const er_job_note *notes, int64_t count)
+{
+    if (s->world->rank != 0 || s->quiet) return;
+    for (int64_t i = 0; i < count; i++)
+        er_log(notes[i].warning ? ER_LOG_WARN : ER_LOG_INFO, "%s", notes[i].text);
+}
+
+/* Choices that job files may make and this program does not know yet: refused, never ignored. */
+static int check_supported(const er_setup *s, er_err *err)
+{
+    const er_job *j = &s->job;
+    if (j->precision.compute != ER_JOB_FP32)
+        return er_fail(err, ER_E_UNSUPPORTED, "precision.compute: only fp32 is supported yet");
+    if (j->precision.update != ER_JOB_FP32)
+        return er_fail(err, ER_E_UNSUPPORTED, "precision.update: only fp32 is supported yet");
+    if (j->run.shards != 1) return er_fail(err, ER_E_UNSUPPORTED, "run.shards: only 1 is supported yet");
+    if (j->score.protocol != ER_JOB_SCORE_COUNTERFACT)
+        return er_fail(err, ER_E_UNSUPPORTED, "score.protocol: only counterfact is supported yet");
+    return 0;
+}
+
+static int read_job(er_setup *s, const char *path, const char *const *sets, size_t set_count, er_err *err)
+{
+    er_job_editor editor = {editor_table, s};
+    ER_TRY(er_arena_new(&s->arena, 0, err));
+    ER_TRY(er_job_read(&s->job, path, &editor, sets, set_count, s->arena, err));
+    s->needs = s->editor->needs(&s->hyper);
+    return check_supported(s, err);
+}
+
+int er_setup_job(er_setup *s, er_world *w, const char *path, const char *const *sets, size_t set_count, er_err *err)
+{
+    s->world = w;
+    int code = er_world_agree(w, read_job(s, path, sets, set_count, err), err);
+    if (!code) log_notes(s, s->job.notes, s->job.note_count);
+    return code;
+}
+
+static int open_data(er_setup *s, er_err *err)
+{
+    ER_TRY(er_dataset_read(&s->data, &s->job, s->arena, err));
+    if (s->data.count == 0) return er_fail(err, ER_E_INPUT, "%s: no record is left to edit", s->job.data.path);
+    s->batch = s->job.edit.mode == ER_JOB_BATCH ? s->data.count : s->job.edit.batch;
+    if (s->editor->most_batch && s->batch > s->editor->most_batch)
+        return er_fail(err, ER_E_INPUT, "edit: %s edits at most %lld at a time, not %lld", s->editor->name,
+                       (long long)s->editor->most_batch, (long long)s->batch);
+    s->batches = (s->data.count + s->batch - 1) / s->batch;
+    return 0;
+}
+
+static int open_model(er_setup *s, er_err *err)
+{
+    static const int dtypes[] = {[ER_JOB_FP32] = ER_F32, [ER_JOB_BF16] = ER_BF16, [ER_JOB_FP16] = ER_F16};
+    ER_TRY(er_model_open(&s->model, s->job.model.path, dtypes[s->job.precision.weights], err));
+    ER_TRY(er_work_new(&s->work, s->model, err));
+    int64_t batch = s->batch ? s->batch : s->job.edit.batch ? s->job.edit.batch : 1; /* without data: any will do */
+    return s->editor->check(&s->hyper, &s->model->config, batch, err);
+}
+
+/* NAME of the folder: the job file's name without its ending. */
+static int run_folder(er_setup *s, er_err *err)
+{
+    er_text name = ER_TEXT_INIT;
+    char hash[ER_HASH_TEXT];
+    const char *slash = strrchr(s->job.path, '/'), *stem = slash ? slash + 1 : s->job.path;
+    const char *dot = strrchr(stem, '.');
+    er_hash_text(hash, &s->identity);
+    int code = er_text_format(&name, err, "%.*s-%.12s", (int)(dot && dot > stem ? dot - stem : (long)strlen(stem)),
+                              stem, hash);
+    if (!code) code = er_path_join(&s->run, s->job.out, name.at, err);
+    er_text_free(&name);
+    return code;
+}
+
+static int identify(er_setup *s, er_err *err)
+{
+    er_hasher *h = NULL;
+    er_hash file, tokenizer = er_tokenizer_hash(s->model->tokenizer);
+    int templates = s->job.templates.source == ER_JOB_TEMPLATES_FILE;
+    if (templates) ER_TRY(er_hash_file(&file, s->job.templates.file, err));
+    ER_TRY(er_hasher_new(&h, err));
+    er_hasher_text(h, "errata run");
+    er_hasher_number(h, ER_BITS_VERSION);
+    er_job_hash(h, &s->job, 1);
+    er_hasher_hash(h, &s->model->weights);
+    er_hasher_hash(h, &tokenizer);
+    er_hasher_hash(h, &s->data.source);
+    if (templates) er_hasher_hash(h, &file);
+    if (s->corpus) {
+        er_hash corpus = er_corpus_hash(s->corpus);
+        er_hasher_hash(h, &corpus);
+    }
+    s->identity = er_hasher_end(h);
+    er_hasher_free(h);
+    return run_folder(s, err);
+}
+
+int er_setup_open(er_setup *s, unsigned parts, er_err *err)
+{
+    int code = 0;
+    if (parts & ER_SETUP_DATA) code = open_data(s, err);
+    if (!code && parts & ER_SETUP_MODEL) code = open_model(s, err);
+    ER_TRY(er_world_agree(s->world, code, err));
+    if (parts & ER_SETUP_DATA) log_notes(s, s->data.notes, s->data.note_count);
+    if (parts & ER_SETUP_MODEL)
+        ER_TRY(er_world_same(s->world, &s->model->weights, sizeof s->model->weights, s->job.model.path, err));
+    if (!(parts & ER_SETUP_NAME)) return 0;
+    if (s->needs & ER_NEEDS_EIGEN) ER_TRY(er_setup_corpus(s, err));
+    ER_TRY(er_world_agree(s->world, identify(s, err), err));
+    return er_world_same(s->world, &s->identity, sizeof s->identity, "the job's content", err);
+}
+
+int er_setup_corpus(er_setup *s, er_err *err)
+{
+    const er_job *j = &s->job;
+    if (s->corpus) return 0;
+    er_corpus_options o = {.max_tokens = SAMPLE_TOKENS};
+    if (j->stats.corpus == ER_JOB_CORPUS_FILE) {
+        o.path = j->stats.file.path;
+        o.documents = j->stats.file.documents;
+        o.max_tokens = j->stats.file.max_tokens;
+    } else {
+        o.tokens = j->stats.sample.tokens;
+        o.seed = (uint64_t)j->stats.sample.seed;
+        if (o.max_tokens > s->model->config.max_positions) o.max_tokens = s->model->config.max_positions;
+    }
+    return er_world_agree(s->world, er_corpus_open(&s->corpus, &o, s->model, err), err);
+}
+
+void er_setup_close(er_setup *s)
+{
+    er_corpus_close(s->corpus);
+    er_work_free(s->work);
+    er_model_close(s->model);
+    er_free(s->run);
+    er_arena_free(s->arena);
+    memset(s, 0, sizeof *s);
+}
+
+void er_setup_batch(const er_setup *s, int64_t b, int64_t *first, int64_t *count)
+{
+    *first = b * s->batch;
+    *count = s->data.count - *first < s->batch ? s->data.count - *first : s->batch;
+}
+
+er_stats_key er_setup_stats_key(const er_setup *s, int64_t layer)
+{
+    er_stats_key key = {.weights = s->model->weights,
+                        .tokenizer = er_tokenizer_hash(s->model->tokenizer),
+                        .corpus = er_corpus_hash(s->corpus),
+                        .layer = layer,
+                        .dimension = s->model->config.inner};
+    snprintf(key.matrix, sizeof key.matrix, "mlp.down_proj");
+    return key;
+}
+
+int er_setup_keep(const er_setup *s, er_keep *keep)
+{
+    const er_hyper *h = &s->hyper;
+    if (h->nullspace_threshold > 0) *keep = (er_keep){ER_KEEP_THRESHOLD, h->nullspace_threshold};
+    else if (h->nullspace_rank > 0) *keep = (er_keep){ER_KEEP_RANK, (double)h->nullspace_rank};
+    else if (h->nullspace_energy > 0) *keep = (er_keep){ER_KEEP_ENERGY, h->nullspace_energy};
+    else return 0;
+    return 1;
+}
+
+int er_setup_editor_table(er_option_table *out, er_hyper *hyper, const char *method, er_arena *arena, er_err *err)
+{
+    const er_editor *editor = er_editor_at(0);
+    if (method) ER_TRY(er_editor_find(&editor, method, err));
+    return editor->options(out, hyper, arena, err);
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A job made ready: its file read and checked, data set, model and editor opened, and what names the run.
+ *
+ * Life cycle: er_setup_job, then er_setup_open where more than the job is needed, er_setup_close at the end (also
+ * after failures). Every rank holds the same setup; the functions are collective and fail together. */
+#ifndef ER_RUNNER_SETUP_H
+#define ER_RUNNER_SETUP_H
+
+#include "editors/editor.h"
+#include "jobs/dataset.h"
+#include "jobs/job.h"
+#include "model/generate.h"
+#include "runner/world.h"
+#include "stats/corpus.h"
+#include "stats/store.h"
+
+#include <stdint.h>
+
+typedef struct er_setup {
+    er_world *world;
+    int quiet; /* set before er_setup_job: notes are not logged */
+    er_arena *arena;
+    er_job job;
+    const er_editor *editor;
+    er_hyper hyper;
+    er_dataset data;
+    er_model *model;
+    er_work *work;
+    int64_t batch;      /* edits per batch, settled */
+    int64_t batches;
+    unsigned needs;     /* enum er_needs */
+    er_corpus *corpus;  /* NULL until er_setup_corpus */
+    er_hash identity;   /* of the run, without what extends it */
+    char *run;          /* its folder: OUT/NAME-HASH */
+} er_setup;
+
+/* What a job needs opened. */
+enum er_setup_part { ER_SETUP_DATA = 1, ER_SETUP_MODEL = 2, ER_SETUP_NAME = 4 /* needs the other two */ };
+
+/* Collective. s must be zeroed. Notes of the job are logged by rank 0. `sets` as er_job_read's. */
+int er_setup_job(er_setup *s, er_world *w, const char *path, const char *const *sets, size_t set_count, er_err *err);
+int er_setup_open(er_setup *s, unsigned parts, er_err *err);
+/* Collective. Opens the corpus when it is not open yet (reads and encodes a file's documents). */
+int er_setup_corpus(er_setup *s, er_err *err);
+void er_setup_close(er_setup *s);
+
+/* Requests of batch b: first index and count. */
+void er_setup_batch(const er_setup *s, int64_t b, int64_t *first, int64_t *count);
+/* Key of a layer's statistics; the corpus must be open. */
+er_stats_key er_setup_stats_key(const er_setup *s, int64_t layer);
+/* AlphaEdit's choice of kept directions from the hyperparameters; 0 when the job makes none. */
+int er_setup_keep(const er_setup *s, er_keep *keep);
+
+/* For help pages: the rows of a method's hyperparameters (NULL method: the first editor). */
+int er_setup_editor_table(er_option_table *out, er_hyper *hyper, const char *method, er_arena *arena, er_err *err);
+
+#endif
