@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static const er_verb *const verbs[] = {&er_verb_run};
+static const er_verb *const verbs[] = {&er_verb_stats, &er_verb_run, &er_verb_export, &er_verb_ask, &er_verb_score};
 enum { VERBS = sizeof verbs / sizeof *verbs };
 
 /* OpenBLAS, libgomp, hwloc and Open MPI read their settings when they load: the program sets what the user has not
