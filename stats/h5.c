@@ -4,6 +4,7 @@
 #include "stats/moment.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "hashes are over little-endian bytes");
@@ -34,14 +35,23 @@ static int fail(const er_h5 *file, const char *doing, er_err *err)
                    *text ? text : "HDF5 gives no reason");
 }
 
-/* Before the first call of every entry. A file that a full disk kept from closing stays open inside HDF5, whose
- * clean-up at the end of the process would then crash: we close what we open, so that it is not needed. */
+/* A file that a full disk kept from closing stays open inside HDF5, whose clean-up at the end of the process then
+ * crashes. So we clean up ourselves, and not after such a failure. */
+static int stuck;
+
+static void finish(void)
+{
+    if (!stuck) H5close();
+}
+
+/* Before the first call of every entry. */
 static void prepare(void)
 {
-    static int told;
-    if (!told) {
-        told = 1;
+    static int prepared;
+    if (!prepared) {
+        prepared = 1;
         H5dont_atexit();
+        atexit(finish);
     }
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
@@ -90,6 +100,7 @@ int er_h5_open(er_h5 *out, const char *path, er_err *err)
 int er_h5_close(er_h5 *file, er_err *err)
 {
     int code = H5Fclose(file->id) < 0 ? fail(file, "cannot be closed", err) : 0;
+    if (code && file->writing) stuck = 1;
     file->id = H5I_INVALID_HID;
     return code;
 }

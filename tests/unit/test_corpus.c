@@ -363,6 +363,7 @@ static void cuts_and_threads_change_no_bit(void **state)
     er_corpus_close(c);
     for (size_t p = 0; p < sizeof passes / sizeof *passes; p++) {
         options.pass_tokens = passes[p];
+        er_kernels_stop(); /* while the threads that hold scratch are still there */
         omp_set_num_threads(p % 2 ? 1 : 3);
         c = open_corpus(&options);
         measure_all(c, got);
@@ -374,6 +375,7 @@ static void cuts_and_threads_change_no_bit(void **state)
         free_all(got);
         er_corpus_close(c);
     }
+    er_kernels_stop();
     omp_set_num_threads(threads);
     free_all(want);
 }

@@ -29,6 +29,11 @@
 
 enum { N = 40, LAYERS = 3, BLOCKS = 10 };
 
+/* Under the address sanitizer: HDF5 1.10 loses some hundred bytes with each damaged file it refuses to open, and all it
+ * holds of a file that a full disk kept it from closing. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void) { return "leak:libhdf5\n"; }
+
 static char folder[64];
 
 static er_hash hash_of(const char *text) { return er_hash_bytes(text, strlen(text)); }
@@ -398,7 +403,7 @@ static void refuses_bad_partials(void **state)
     er_store *s = open_store();
     er_stats_key keys[LAYERS];
     er_moment moments[LAYERS];
-    uint8_t done[BLOCKS];
+    uint8_t done[BLOCKS + 1];
     er_err err = ER_ERR_INIT;
     char path[512];
     partial_keys(keys);
