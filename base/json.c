@@ -8,7 +8,7 @@
 
 int er_json_parse(json_t **out, const char *text, size_t size, const char *name, er_err *err)
 {
-    static const char mark[] = "\xef\xbb\xbf"; /* a byte order mark, which some editors write, is not part of the text */
+    static const char mark[] = "\xef\xbb\xbf"; /* a byte order mark, which some programs write, is not of the text */
     json_error_t error;
     if (size >= 3 && memcmp(text, mark, 3) == 0) text += 3, size -= 3;
     json_t *value = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);

@@ -144,8 +144,9 @@ int er_job_read(er_job *job, const char *path, const er_job_editor *editor, cons
                 er_arena *arena, er_err *err);
 
 /* The resolved job as YAML, with absolute paths and without editor.hparams (its values are among the keys), which
- * er_job_read reads back to an equal job (equal hash, equal dump). With execution == 0 the run: group and out are left out: two runs of the same content then give the same
- * bytes wherever and however they ran. */
+ * er_job_read reads back to an equal job (equal hash, equal dump). With execution == 0
+ * the run: group and out are left out: two runs of the same content then give the same bytes wherever and however
+ * they ran. */
 int er_job_dump(er_text *out, const er_job *job, int execution, er_err *err);
 
 /* Content keys of the job and the editor into h. Files are not read: the content behind model.path, data.path,

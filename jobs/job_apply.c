@@ -148,8 +148,8 @@ static int unknown(er_job_reader *r, const char *where, const char *key)
     er_text list = ER_TEXT_INIT;
     int code = siblings(r, key, &list);
     if (!code)
-        code = er_fail(r->err, ER_E_INPUT, "%s: unknown key '%.100s'%s%s", where, key, list.at ? ", expected one of " : "",
-                       list.at ? list.at : "");
+        code = er_fail(r->err, ER_E_INPUT, "%s: unknown key '%.100s'%s%s", where, key,
+                       list.at ? ", expected one of " : "", list.at ? list.at : "");
     er_text_free(&list);
     return code;
 }

@@ -182,7 +182,8 @@ static int known_fields(const record *r, const json_t *o)
     static const char *const fields[] = {"subject",     "prompt",       "target_new", "target_true",
                                          "paraphrases", "neighborhood", "relation",   "case_id"};
     enum { FIELDS = sizeof fields / sizeof *fields };
-    for (void *at = json_object_iter((json_t *)(uintptr_t)o); at; at = json_object_iter_next((json_t *)(uintptr_t)o, at)) {
+    json_t *fact = (json_t *)(uintptr_t)o; /* the iterator wants it writable and does not write */
+    for (void *at = json_object_iter(fact); at; at = json_object_iter_next(fact, at)) {
         const char *key = json_object_iter_key(at);
         int known = 0;
         for (int k = 0; k < FIELDS && !known; k++) known = strcmp(fields[k], key) == 0;

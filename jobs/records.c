@@ -119,7 +119,8 @@ int er_records_open(er_records *out, const char *path, int format, er_err *err)
     size_t size = 0;
     ER_TRY(er_file_read(&text, &size, path, err));
     r.bytes = er_hash_bytes(text, size);
-    int code = format == ER_JOB_FACTS && is_yaml(path) ? open_yaml(&r, text, size, err) : open_json(&r, text, size, err);
+    int yaml = format == ER_JOB_FACTS && is_yaml(path);
+    int code = yaml ? open_yaml(&r, text, size, err) : open_json(&r, text, size, err);
     er_free(text);
     if (code) {
         er_records_close(&r);

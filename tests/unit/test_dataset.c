@@ -147,7 +147,8 @@ static void facts_may_be_yaml(void **state)
                      "  target_new: No\n"
                      "  target_true: ~\n"
                      "\n"
-                     "- {subject: \"1990\", prompt: \"In {} it\", target_new: 1.5, case_id: 12, paraphrases: [a, b]}\n");
+                     "- {subject: \"1990\", prompt: \"In {} it\", target_new: 1.5, case_id: 12,\n"
+                     "   paraphrases: [a, b]}\n");
     begin(&w, ER_JOB_FACTS, path);
     good(&w);
     assert_int_equal(w.set.count, 2);
@@ -236,7 +237,8 @@ static void flat_records_find_their_subject(void **state)
     world w;
     begin_text(&w, ER_JOB_EASYEDIT,
                "[{\"prompt\": \"The twin city of Lyon is\", \"subject\": \"Lyon\", \"target_new\": \"Manila\",\n"
-               "  \"ground_truth\": \"Beirut\", \"rephrase_prompt\": \"Lyon's twin:\", \"locality_prompt\": \"Trieste:\",\n"
+               "  \"ground_truth\": \"Beirut\", \"rephrase_prompt\": \"Lyon's twin:\",\n"
+               "  \"locality_prompt\": \"Trieste:\", "
                "  \"locality_ground_truth\": \"Beirut\"},\n"
                " {\"prompt\": \"{} is {odd\", \"subject\": \"is\", \"target_new\": \"x\", \"ground_truth\": \"\",\n"
                "  \"rephrase_prompt\": \"\"}]");
@@ -257,7 +259,8 @@ static void flat_records_find_their_subject(void **state)
         ":1: record 1 (case 0): subject 'Lyon' does not occur in the prompt 'The city'");
     bad(ER_JOB_EASYEDIT, "[{\"prompt\": \"aaa\", \"subject\": \"aa\", \"target_new\": \"x\"}]",
         ":1: record 1 (case 0): subject 'aa' occurs 2 times in the prompt 'aaa', expected once or a {}");
-    bad(ER_JOB_EASYEDIT, "[{\"prompt\": \"a b\", \"subject\": \"a\", \"target_new\": \"x\", \"locality_prompt\": \"l\"}]",
+    bad(ER_JOB_EASYEDIT,
+        "[{\"prompt\": \"a b\", \"subject\": \"a\", \"target_new\": \"x\", \"locality_prompt\": \"l\"}]",
         ":1: record 1 (case 0): field 'locality_ground_truth' holds 0 texts, expected 1, one for each locality_prompt");
 }
 
@@ -403,8 +406,8 @@ static void hashes_follow_what_is_used(void **state)
         "[" F(2, "b", "x") "," F(1, "a", "x") "]",
         "[{\"case_id\": 1, \"subject\": \"a\", \"prompt\": \"{} is\", \"target_new\": \"x\", \"target_true\": \"t\"},"
         F(2, "b", "x") "]",
-        "[{\"case_id\": 1, \"subject\": \"a\", \"prompt\": \"{} is\", \"target_new\": \"x\", \"neighborhood\": [\"n\"]},"
-        F(2, "b", "x") "]",
+        "[{\"case_id\": 1, \"subject\": \"a\", \"prompt\": \"{} is\", \"target_new\": \"x\", "
+        "\"neighborhood\": [\"n\"]}," F(2, "b", "x") "]",
         "[{\"case_id\": 1, \"subject\": \"a\", \"prompt\": \"{} is\", \"target_new\": \"x\", \"paraphrases\": [\"n\"]},"
         F(2, "b", "x") "]",
     };
@@ -461,7 +464,8 @@ static void formats_to_come_are_refused_by_name(void **state)
     world w;
     begin(&w, ER_JOB_ZSRE, "z.json");
     assert_int_equal(read_set(&w), ER_E_UNSUPPORTED);
-    assert_string_equal(w.err.text, "z.json: data.format zsre is not yet readable, expected counterfact, easyedit or facts");
+    assert_string_equal(w.err.text,
+                        "z.json: data.format zsre is not yet readable, expected counterfact, easyedit or facts");
     w.job.data.format = ER_JOB_KNOWEDIT;
     assert_int_equal(read_set(&w), ER_E_UNSUPPORTED);
     er_arena_free(w.arena);

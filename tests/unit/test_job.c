@@ -202,8 +202,8 @@ static void errors_have_place_expectation_and_nearest_key(void **state)
         {"score: 5\n", "job:5:8: score: a value, expected a mapping"},
         {"precision: {weights: fp8}\n",
          "job:5:22: precision.weights: 'fp8', expected one of fp32, bf16, fp16, did you mean 'fp32'?"},
-        {"data.order: shuffle\n", "job:5:13: data.order: 'shuffle', expected file (order of editing: file, or {shuffle: "
-                                   "SEED})"},
+        {"data.order: shuffle\n",
+         "job:5:13: data.order: 'shuffle', expected file (order of editing: file, or {shuffle: SEED})"},
         {"\tseed: 1\n", "job:5:1: a tab cannot indent, expected spaces"},
         {"score:\n\tevery: 1\n", "job:6:1: a tab cannot indent, expected spaces"},
         {"seed: &a 1\n", "job:5:7: anchors (&name) are not supported, expected a value"},
@@ -268,7 +268,8 @@ static void the_command_line_overrides_and_is_named(void **state)
     er_arena_free(w.arena);
     bad_with("editor.v_lr=0.5abc", minimal,
              "--set editor.v_lr=0.5abc: editor.v_lr: '0.5abc', expected a number from 0 to 100");
-    bad_with("editor.v_lrr=1", minimal, "--set editor.v_lrr=1: unknown key 'editor.v_lrr', did you mean 'editor.v_lr'?");
+    bad_with("editor.v_lrr=1", minimal,
+             "--set editor.v_lrr=1: unknown key 'editor.v_lrr', did you mean 'editor.v_lr'?");
     bad_with("seed", minimal, "--set seed: expected key=value");
     bad_with("=1", minimal, "--set =1: expected key=value");
     bad_with("editor.method=grace", minimal, "--set: editor.method: 'grace', expected one of rome, alphaedit");
@@ -355,8 +356,8 @@ static int has_note(const er_job *job, int warning, const char *text)
     char whole[1200];
     for (int64_t i = 0; i < job->note_count; i++) {
         snprintf(whole, sizeof whole, "%s/%s", folder, text);
-        if (job->notes[i].warning == warning && (!strcmp(job->notes[i].text, whole) || !strcmp(job->notes[i].text, text)))
-            return 1;
+        int same = !strcmp(job->notes[i].text, whole) || !strcmp(job->notes[i].text, text);
+        if (same && job->notes[i].warning == warning) return 1;
     }
     return 0;
 }
@@ -387,8 +388,8 @@ static void hparams_of_easyedit_are_read_unchanged(void **state)
     assert_true(has_note(&w.job, 1, "AlphaEdit.yaml:10:1: fp16 is not read: the precision keys of the job decide"));
     snprintf(text, sizeof text, "--set editor.L2=3: editor.L2: 3 overrides 1 of %s/AlphaEdit.yaml", folder);
     assert_true(has_note(&w.job, 0, text));
-    snprintf(text, sizeof text, "%s/job.yaml:4:21: editor.v_num_grad_steps: 25 overrides 20 of %s/AlphaEdit.yaml", folder,
-             folder);
+    snprintf(text, sizeof text, "%s/job.yaml:4:21: editor.v_num_grad_steps: 25 overrides 20 of %s/AlphaEdit.yaml",
+             folder, folder);
     assert_true(has_note(&w.job, 0, text));
     er_arena_free(w.arena);
 }
@@ -459,8 +460,8 @@ static void the_resolved_job_reads_back_equal(void **state)
     for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
         char text[2048];
         er_text first = ER_TEXT_INIT, second = ER_TEXT_INIT;
-        snprintf(text, sizeof text, "model: {path: m}\neditor.method: alphaedit\ndata: {format: facts, path: ../d.json}\n%s",
-                 more[i]);
+        snprintf(text, sizeof text,
+                 "model: {path: m}\neditor.method: alphaedit\ndata: {format: facts, path: ../d.json}\n%s", more[i]);
         world w = WORLD("editor.layers=[1, 2, 3]"), v = WORLD(0);
         good(&w, text);
         assert_int_equal(er_job_dump(&first, &w.job, 1, &w.err), 0);

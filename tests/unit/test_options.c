@@ -140,7 +140,8 @@ static void errors_name_place_value_and_range(void **state)
     bad(&w, "a.rate", "1 2", "job.yaml:3:9: a.rate: '1 2', expected a number from 0 to 100");
     bad(&w, "count", "0", "job.yaml:3:9: count: '0', expected a whole number from 1 to 10");
     bad(&w, "count", "2.5", "job.yaml:3:9: count: '2.5', expected a whole number from 1 to 10");
-    bad(&w, "seed", "99999999999999999999", "job.yaml:3:9: seed: '99999999999999999999', expected a whole number from 0 up");
+    bad(&w, "seed", "99999999999999999999",
+        "job.yaml:3:9: seed: '99999999999999999999', expected a whole number from 0 up");
     bad(&w, "a.on", "maybe", "job.yaml:3:9: a.on: 'maybe', expected true or false");
     bad(&w, "b.kind", "fp23", "job.yaml:3:9: b.kind: 'fp23', expected one of fp32, bf16, fp16, did you mean 'fp32'?");
     bad(&w, "b.kind", "quadruple", "job.yaml:3:9: b.kind: 'quadruple', expected one of fp32, bf16, fp16");
