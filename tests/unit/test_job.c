@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
+#include "editors/editor.h"
 #include "jobs/job.h"
 
 #include <setjmp.h>
@@ -53,21 +54,16 @@ static void write_file(const char *name, const char *text)
     assert_int_equal(er_save_bytes(path, text, strlen(text), NULL), 0);
 }
 
-static int read_path(world *w, const char *path)
+static int read_text(world *w, const char *text)
 {
+    char path[128];
     size_t n = 0;
     const er_job_editor editor = {table_of, &w->h};
     while (n < SETS && w->sets[n]) n++;
     if (!w->arena) assert_int_equal(er_arena_new(&w->arena, 0, NULL), 0);
-    return er_job_read(&w->job, path, &editor, w->sets, n, w->arena, &w->err);
-}
-
-static int read_text(world *w, const char *text)
-{
-    char path[128];
     write_file("job.yaml", text);
     snprintf(path, sizeof path, "%s/job.yaml", folder);
-    return read_path(w, path);
+    return er_job_read(&w->job, path, &editor, w->sets, n, w->arena, &w->err);
 }
 
 #define WORLD(...) {.sets = {__VA_ARGS__}}
@@ -525,15 +521,45 @@ static void the_hash_follows_content(void **state)
     }
 }
 
-static void shipped_jobs_are_in_order(void **state)
+typedef struct real_editor {
+    er_arena *arena;
+    er_hyper hyper;
+} real_editor;
+
+static int real_table(void *context, const char *method, er_option_table *out, int64_t *batch_most, er_err *err)
+{
+    real_editor *e = context;
+    const er_editor *editor = NULL;
+    ER_TRY(er_editor_find(&editor, method, err));
+    *batch_most = editor->most_batch;
+    return editor->options(out, &e->hyper, e->arena, err);
+}
+
+static void shipped_jobs_fit_their_editors(void **state)
 {
     (void)state;
-    world w = WORLD("editor.method=alphaedit");
-    if (read_path(&w, "jobs/quickstart.yaml")) fail_msg("%s", w.err.text);
-    assert_true(er_file_exists(w.job.data.path));
-    assert_int_equal(w.job.edit.batch, 5);
-    assert_int_equal(w.job.data.count, 20);
-    er_arena_free(w.arena);
+    static const struct {
+        const char *path;
+        int64_t batch, count, layers;
+    } jobs[] = {{"jobs/quickstart.yaml", 5, 20, 5},
+                {"tests/fixtures/jobs/tiny-alphaedit.yaml", 3, 12, 2},
+                {"tests/fixtures/jobs/tiny-memit.yaml", 3, 12, 2},
+                {"tests/fixtures/jobs/tiny-rome.yaml", 1, 12, 1}};
+    for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++) {
+        real_editor e;
+        er_job job;
+        er_err err = ER_ERR_INIT;
+        memset(&e, 0, sizeof e);
+        assert_int_equal(er_arena_new(&e.arena, 0, NULL), 0);
+        const er_job_editor editor = {real_table, &e};
+        if (er_job_read(&job, jobs[i].path, &editor, NULL, 0, e.arena, &err)) fail_msg("%s", err.text);
+        assert_int_equal(job.edit.batch, jobs[i].batch);
+        assert_int_equal(job.data.count, jobs[i].count);
+        assert_int_equal(e.hyper.layers.count, jobs[i].layers);
+        assert_int_equal(job.note_count, 0);
+        assert_true(er_file_exists(job.data.path));
+        er_arena_free(e.arena);
+    }
 }
 
 static void help_lists_all_keys(void **state)
@@ -563,15 +589,19 @@ static void lack_of_memory_leaks_nothing(void **state)
     write_file("AlphaEdit.yaml", easyedit_yaml);
     write_file("job.yaml", "model: {path: m}\neditor: {hparams: AlphaEdit.yaml}\ndata: {format: facts, path: d}\n");
     for (int64_t n = 1; code; n++) {
-        world w = WORLD("editor.layers=[1, 2]");
+        hyper h;
+        er_job job;
+        er_arena *arena = NULL;
+        const char *set = "editor.layers=[1, 2]";
+        const er_job_editor editor = {table_of, &h};
         char path[128];
         snprintf(path, sizeof path, "%s/job.yaml", folder);
-        assert_int_equal(er_arena_new(&w.arena, 256, NULL), 0);
+        assert_int_equal(er_arena_new(&arena, 256, NULL), 0);
         er_memory_fail_at(n);
-        code = read_path(&w, path);
+        code = er_job_read(&job, path, &editor, &set, 1, arena, NULL);
         er_memory_fail_at(0);
         if (code) assert_int_equal(code, ER_E_MEMORY);
-        er_arena_free(w.arena);
+        er_arena_free(arena);
         assert_true(er_memory_live() == live);
         assert_true(n < 10000);
     }
@@ -614,7 +644,7 @@ int main(void)
         cmocka_unit_test(bad_hparams_have_their_own_place),
         cmocka_unit_test(the_resolved_job_reads_back_equal),
         cmocka_unit_test(the_hash_follows_content),
-        cmocka_unit_test(shipped_jobs_are_in_order),
+        cmocka_unit_test(shipped_jobs_fit_their_editors),
         cmocka_unit_test(help_lists_all_keys),
         cmocka_unit_test(lack_of_memory_leaks_nothing),
     };
