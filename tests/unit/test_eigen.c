@@ -92,7 +92,7 @@ static void refuses_what_is_not_finite(void **state)
     (void)state;
     er_eigen e;
     er_err err = ER_ERR_INIT;
-    double bad[4] = {1, NAN, NAN, 1};
+    double bad[4] = {1, (double)NAN, (double)NAN, 1};
     assert_int_equal(er_eigen_solve(&e, bad, 2, &err), ER_E_NUMERIC);
     assert_non_null(strstr(err.text, "is not finite"));
     int64_t live = er_memory_live();
@@ -174,7 +174,7 @@ static void keeps_by_each_rule(void **state)
     for (int i = 0; i < N; i++) trace += eigen.values[i];
     for (int i = 0; i < N; i++) {
         if (i) assert_int_equal(rank_by(ER_KEEP_THRESHOLD, eigen.values[i]), i); /* strictly below */
-        assert_int_equal(rank_by(ER_KEEP_THRESHOLD, nextafter(eigen.values[i], INFINITY)), i + 1);
+        assert_int_equal(rank_by(ER_KEEP_THRESHOLD, nextafter(eigen.values[i], (double)INFINITY)), i + 1);
         sum += eigen.values[i];
         assert_int_equal(rank_by(ER_KEEP_ENERGY, fmin(sum / trace * (1 + 1e-12), 1)), i + 1);
         if (i) assert_int_equal(rank_by(ER_KEEP_ENERGY, sum / trace * (1 - 1e-12)), i);
@@ -183,11 +183,11 @@ static void keeps_by_each_rule(void **state)
     assert_int_equal(rank_by(ER_KEEP_RANK, N), N);
     assert_int_equal(rank_by(ER_KEEP_RANK, N + 1), -1);
     assert_int_equal(rank_by(ER_KEEP_RANK, 2.5), -1);
-    assert_int_equal(rank_by(ER_KEEP_RANK, NAN), -1);
+    assert_int_equal(rank_by(ER_KEEP_RANK, (double)NAN), -1);
     assert_int_equal(rank_by(ER_KEEP_ENERGY, 1.5), -1);
-    assert_int_equal(rank_by(ER_KEEP_ENERGY, NAN), -1);
-    assert_int_equal(rank_by(ER_KEEP_THRESHOLD, NAN), -1);
-    assert_int_equal(rank_by(ER_KEEP_THRESHOLD, INFINITY), -1);
+    assert_int_equal(rank_by(ER_KEEP_ENERGY, (double)NAN), -1);
+    assert_int_equal(rank_by(ER_KEEP_THRESHOLD, (double)NAN), -1);
+    assert_int_equal(rank_by(ER_KEEP_THRESHOLD, (double)INFINITY), -1);
 }
 
 static void says_why_nothing_is_kept(void **state)

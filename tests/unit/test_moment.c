@@ -152,7 +152,7 @@ static void refuses_what_does_not_fit(void **state)
     fresh(&before);
     add_block(&m, 3);
     memcpy(before.sum, m.sum, sizeof(er_fixed) * (size_t)er_moment_elements(N));
-    static const double bad[] = {0x1p63, -0x1p63, 1e300, NAN, INFINITY, -INFINITY};
+    static const double bad[] = {0x1p63, -0x1p63, 1e300, (double)NAN, (double)INFINITY, -(double)INFINITY};
     for (size_t b = 0; b < sizeof bad / sizeof *bad; b++) {
         double gram[N * N] = {0};
         for (int i = 0; i < N * N; i++) gram[i] = 1;

@@ -1,109 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#define _GNU_SOURCE
-#include "base/file.h"
-#include "base/memory.h"
-#include "base/random.h"
-#include "model/kernels.h"
-#include "stats/store.h"
+/* The store: round trips, mismatches, partial sums. */
+#include "store_folder.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <hdf5.h>
-#include <math.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/file.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-enum { N = 40, LAYERS = 3, BLOCKS = 10 };
-
-/* Under the address sanitizer: HDF5 1.10 loses some hundred bytes with each damaged file it refuses to open, and all it
- * holds of a file that a full disk kept it from closing. */
-const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void) { return "leak:libhdf5\n"; }
-
-static char folder[64];
-
-static er_hash hash_of(const char *text) { return er_hash_bytes(text, strlen(text)); }
-
-static er_stats_key key_of(int64_t layer)
-{
-    er_stats_key key = {hash_of("weights"), hash_of("tokenizer"), hash_of("corpus"), layer, N, "mlp.down_proj"};
-    return key;
-}
-
-static void remove_files(void)
-{
-    char path[512];
-    DIR *d = opendir(folder);
-    assert_non_null(d);
-    for (struct dirent *e; (e = readdir(d));) {
-        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
-        if (*e->d_name != '.') unlink(path);
-    }
-    closedir(d);
-}
-
-/* How many names in the folder contain `part`; the last of them into name. */
-static int count_files(const char *part, char name[256])
-{
-    int count = 0;
-    DIR *d = opendir(folder);
-    assert_non_null(d);
-    for (struct dirent *e; (e = readdir(d));) {
-        if (*e->d_name == '.' || !strstr(e->d_name, part)) continue;
-        if (name) snprintf(name, 256, "%s", e->d_name);
-        count++;
-    }
-    closedir(d);
-    return count;
-}
-
-static void only_path(char path[512], const char *part)
-{
-    char name[256];
-    assert_int_equal(count_files(part, name), 1);
-    snprintf(path, 512, "%s/%s", folder, name);
-}
-
-static er_moment make_moment(int64_t n, uint32_t item)
-{
-    er_moment m;
-    double *gram = NULL;
-    assert_int_equal(er_moment_new(&m, n, NULL), 0);
-    assert_int_equal(er_alloc(&gram, (size_t)(n * n), NULL), 0);
-    for (int64_t i = 0; i < n * n; i++)
-        gram[i] = ldexp(er_random_uniform(5, ER_STREAM_TEST, item, (uint64_t)i) - 0.5, (int)(i % 40));
-    assert_int_equal(er_moment_add(&m, gram, 100 + (int64_t)item, NULL), 0);
-    er_free(gram);
-    return m;
-}
-
-static int same_moment(const er_moment *a, const er_moment *b)
-{
-    return a->n == b->n && a->tokens == b->tokens &&
-           memcmp(a->sum, b->sum, (size_t)er_moment_elements(a->n) * sizeof *a->sum) == 0;
-}
-
-static er_store *open_store(void)
-{
-    er_store *s = NULL;
-    er_err err = ER_ERR_INIT;
-    if (er_store_open(&s, folder, &err)) fail_msg("%s", err.text);
-    return s;
-}
+enum { LAYERS = 3, BLOCKS = 10 };
 
 static er_eigen make_eigen(void)
 {
@@ -185,17 +84,6 @@ static void equal_content_is_equal_bytes(void **state)
     er_store_close(s);
 }
 
-static void flip(const char *path, long at)
-{
-    FILE *f = fopen(path, "r+b");
-    assert_non_null(f);
-    assert_int_equal(fseek(f, at, SEEK_SET), 0);
-    int c = fgetc(f);
-    assert_int_equal(fseek(f, at, SEEK_SET), 0);
-    fputc(c ^ 0x10, f);
-    assert_int_equal(fclose(f), 0);
-}
-
 /* Every byte in turn: an error, or (where the format leaves bytes unused) the same content. */
 static void notices_every_flipped_byte(void **state)
 {
@@ -244,8 +132,9 @@ static void notices_every_flipped_byte(void **state)
 static void names_the_field_that_differs(void **state)
 {
     (void)state;
-    static const char *const want[] = {"weights is", "tokenizer is", "corpus is", "matrix is mlp.up_proj, its key says "
-                                       "mlp.down_proj", "layer is 7, its key says 2", "dimension is 3, its key says 40"};
+    static const char *const want[] = {"weights is", "tokenizer is", "corpus is",
+                                       "matrix is mlp.up_proj, its key says mlp.down_proj",
+                                       "layer is 7, its key says 2", "dimension is 3, its key says 40"};
     er_store *s = open_store();
     er_moment m = make_moment(N, 1), small = make_moment(3, 1), back;
     er_stats_key right = key_of(2);
@@ -428,197 +317,14 @@ static void refuses_bad_partials(void **state)
     er_store_close(s);
 }
 
-/* --- interruptions and failing disks ------------------------------------------------------------------------------ */
-
-static void write_for_ever(const er_moment *m)
-{
-    er_store *s = NULL;
-    if (er_store_open(&s, folder, NULL)) _exit(3);
-    for (int64_t layer = 0;; layer = (layer + 1) % 4) {
-        er_stats_key key = key_of(layer);
-        key.dimension = m->n;
-        if (er_store_put_moment(s, &key, m, NULL)) _exit(4);
-    }
-}
-
-/* kill -9 at twenty random moments: what is visible is complete, what is left over is swept. */
-static void survives_kill_9(void **state)
-{
-    (void)state;
-    er_moment m = make_moment(300, 1);
-    int complete = 0, left_over = 0;
-    for (int round = 0; round < 20; round++) {
-        remove_files();
-        pid_t child = fork();
-        assert_true(child >= 0);
-        if (child == 0) write_for_ever(&m);
-        usleep((useconds_t)(1000 + er_random_below(60000, 11, ER_STREAM_TEST, 1, (uint64_t)round)));
-        assert_int_equal(kill(child, SIGKILL), 0);
-        int status;
-        assert_int_equal(waitpid(child, &status, 0), child);
-        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-        er_store *s = open_store();
-        for (int64_t layer = 0; layer < 4; layer++) {
-            er_stats_key key = key_of(layer);
-            er_moment back;
-            er_err err = ER_ERR_INIT;
-            int found = 0;
-            key.dimension = m.n;
-            if (er_store_moment(s, &key, &back, &found, NULL, 0, &err)) fail_msg("%s", err.text);
-            if (!found) continue;
-            assert_true(same_moment(&m, &back));
-            er_moment_free(&back);
-            complete++;
-        }
-        left_over += count_files(".tmp", NULL);
-        assert_int_equal(er_store_sweep(s, NULL), 0);
-        assert_int_equal(count_files(".tmp", NULL), 0);
-        er_store_close(s);
-    }
-    print_message("20 writers killed: %d complete objects, %d temporary files swept\n", complete, left_over);
-    assert_true(complete > 0);
-    er_moment_free(&m);
-}
-
-static void sweeps_only_when_alone(void **state)
-{
-    (void)state;
-    er_store *s = open_store();
-    char path[512], lock[512];
-    snprintf(path, sizeof path, "%s/moment-L00-x.h5.12345.tmp", folder);
-    snprintf(lock, sizeof lock, "%s/sweep.lock", folder);
-    assert_int_equal(er_save_bytes(path, "x", 1, NULL), 0);
-    int fd = open(lock, O_RDWR | O_CREAT, 0666);
-    assert_true(fd >= 0 && flock(fd, LOCK_SH) == 0); /* as a writer does */
-    assert_int_equal(er_store_sweep(s, NULL), 0);
-    assert_true(er_file_exists(path));
-    close(fd);
-    assert_int_equal(er_store_sweep(s, NULL), 0);
-    assert_false(er_file_exists(path));
-    er_store_close(s);
-}
-
-/* Root may write everywhere; as somebody else the folder is read-only. Exit status of the child tells. */
-static void says_that_a_folder_is_read_only(void **state)
-{
-    (void)state;
-    er_moment m = make_moment(N, 1);
-    assert_int_equal(chmod(folder, 0555), 0);
-    pid_t child = fork();
-    if (child == 0) {
-        er_store *s = NULL;
-        er_err err = ER_ERR_INIT;
-        er_stats_key key = key_of(0);
-        if (getuid() == 0 && setuid(65534)) _exit(2);
-        if (er_store_open(&s, folder, &err)) _exit(3);
-        if (er_store_put_moment(s, &key, &m, &err) != ER_E_IO) _exit(4);
-        if (!strstr(err.text, "cannot be created: Permission denied") || !strstr(err.text, "moment-L00-")) {
-            fprintf(stderr, "%s\n", err.text);
-            _exit(5);
-        }
-        _exit(0);
-    }
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_int_equal(chmod(folder, 0755), 0);
-    assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), 0);
-    assert_int_equal(count_files("", NULL), 0);
-    er_moment_free(&m);
-}
-
-/* A file may not grow beyond `bytes`: what a full disk looks like, without one. */
-static int child_with_limit(const er_moment *m, rlim_t bytes)
-{
-    er_store *s = NULL;
-    er_err err = ER_ERR_INIT;
-    er_stats_key key = key_of(0);
-    struct rlimit limit = {bytes, RLIM_INFINITY};
-    key.dimension = m->n;
-    signal(SIGXFSZ, SIG_IGN);
-    signal(SIGSEGV, SIG_DFL); /* cmocka's handler would let the child go on with the tests */
-    if (er_store_open(&s, folder, &err) || setrlimit(RLIMIT_FSIZE, &limit)) return 2;
-    if (er_store_put_moment(s, &key, m, &err) != ER_E_IO) return 3;
-    if (!strstr(err.text, strerror(EFBIG)) || !strstr(err.text, "moment-L00-")) {
-        fprintf(stderr, "%s\n", err.text);
-        return 4;
-    }
-    if (count_files("moment", NULL)) return 5;
-    limit.rlim_cur = RLIM_INFINITY; /* somebody made room: nothing is stuck */
-    if (setrlimit(RLIMIT_FSIZE, &limit) || er_store_put_moment(s, &key, m, &err)) return 6;
-    er_store_close(s);
-    return count_files("moment", NULL) == 1 ? 0 : 7;
-}
-
-static void leaves_nothing_on_a_full_disk(void **state)
-{
-    (void)state;
-    er_moment m = make_moment(300, 1); /* 700 kB */
-    static const rlim_t limits[] = {300, 2000, 100000, 700000};
-    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
-        pid_t child = fork();
-        if (child == 0) exit(child_with_limit(&m, limits[i])); /* with HDF5's own end of process */
-        int status;
-        assert_int_equal(waitpid(child, &status, 0), child);
-        assert_true(WIFEXITED(status));
-        if (WEXITSTATUS(status)) fail_msg("limit %ld: child says %d", (long)limits[i], WEXITSTATUS(status));
-        remove_files();
-    }
-    er_moment_free(&m);
-}
-
-static void leaks_no_memory_and_no_handles(void **state)
-{
-    (void)state;
-    er_store *s = open_store();
-    er_stats_key key = key_of(6);
-    er_moment m = make_moment(N, 1), back;
-    int found, failures = 0;
-    assert_int_equal(er_store_put_moment(s, &key, &m, NULL), 0);
-    int64_t live = er_memory_live();
-    for (int64_t at = 1; at < 40; at++) {
-        er_memory_fail_at(at);
-        int code = er_store_moment(s, &key, &back, &found, NULL, 0, NULL);
-        if (!code) er_moment_free(&back);
-        assert_true(code == 0 || code == ER_E_MEMORY);
-        failures += code != 0;
-        er_memory_fail_at(at);
-        code = er_store_put_moment(s, &key, &m, NULL);
-        assert_true(code == 0 || code == ER_E_MEMORY);
-        failures += code != 0;
-        er_memory_fail_at(0);
-        assert_int_equal(er_memory_live(), live);
-    }
-    assert_true(failures > 4);
-    assert_int_equal(H5Fget_obj_count((hid_t)H5F_OBJ_ALL, H5F_OBJ_ALL), 0);
-    assert_int_equal(count_files(".tmp", NULL), 0);
-    er_moment_free(&m);
-    er_store_close(s);
-}
-
-static int make_folder(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/errata-store-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int drop_folder(void **state)
-{
-    (void)state;
-    remove_files();
-    return rmdir(folder);
-}
+#define TEST(f) cmocka_unit_test_setup_teardown(f, make_folder, drop_folder)
 
 int main(void)
 {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, make_folder, drop_folder)
     const struct CMUnitTest tests[] = {
-        TEST(brings_back_what_was_put),        TEST(equal_content_is_equal_bytes), TEST(notices_every_flipped_byte),
-        TEST(names_the_field_that_differs),    TEST(says_what_else_there_is),      TEST(adds_up_partials),
-        TEST(refuses_bad_partials),            TEST(survives_kill_9),              TEST(sweeps_only_when_alone),
-        TEST(says_that_a_folder_is_read_only), TEST(leaves_nothing_on_a_full_disk),
-        TEST(leaks_no_memory_and_no_handles),
+        TEST(brings_back_what_was_put),     TEST(equal_content_is_equal_bytes), TEST(notices_every_flipped_byte),
+        TEST(names_the_field_that_differs), TEST(says_what_else_there_is),      TEST(adds_up_partials),
+        TEST(refuses_bad_partials),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
