@@ -7,6 +7,8 @@
 #include <xxhash.h>
 
 enum { SHORT = 48 }; /* symbols up to which a plain scan beats the heap */
+#define SPACE "\xE2\x96\x81" /* U+2581, SentencePiece's space */
+enum { SPACE_BYTES = 3 };
 #define NO_RANK UINT32_MAX
 #define NO_PAIR UINT64_MAX
 
@@ -115,11 +117,36 @@ static void find_byte_ids(er_bpe *bpe)
     }
 }
 
+/* First place from `from` on where U+2581 stands behind something else, or n. */
+static size_t next_cut(const char *text, size_t n, size_t from)
+{
+    for (size_t i = from; i + SPACE_BYTES <= n; i++) {
+        const char *hit = memchr(text + i, SPACE[0], n - i);
+        if (!hit) break;
+        i = (size_t)(hit - text);
+        if (i == 0 || i + SPACE_BYTES > n || memcmp(hit, SPACE, SPACE_BYTES) != 0) continue;
+        if (i < SPACE_BYTES || memcmp(hit - SPACE_BYTES, SPACE, SPACE_BYTES) != 0) return i;
+    }
+    return n;
+}
+
+/* Pieces of such tokenizers are whole texts; cutting them into words where nothing can be lost makes them short. (Where
+ * unknown characters vanish, what stood around them becomes neighbours, and a cut could part those.) */
+static int may_cut(const er_bpe *bpe, const er_merge *merges, int64_t count)
+{
+    if (bpe->byte_level || bpe->ignore_merges || bpe->unknown < 0) return 0;
+    if (er_words_find(&bpe->words, SPACE, SPACE_BYTES) < 0) return 0;
+    for (int64_t k = 0; k < count; k++) {
+        const er_span *made = &bpe->text[merges[k].made];
+        if (next_cut(made->at, made->length, 0) < made->length) return 0;
+    }
+    return 1;
+}
+
 /* Whether merging a token's own text gives the token: then a piece found in the table needs no merging at all. */
 static int find_whole(er_bpe *bpe, er_err *err)
 {
     ER_TRY(er_alloc(&bpe->whole, (size_t)bpe->size, err));
-    if (!bpe->byte_level && !bpe->ignore_merges) return 0;
     er_bpe_work work = {0};
     er_ids ids = {0};
     int code = 0;
@@ -141,6 +168,7 @@ int er_bpe_init(er_bpe *bpe, const er_merge *merges, int64_t count, er_err *err)
     ER_TRY(er_words_make(&bpe->words, bpe->text, bpe->size, NULL, err));
     ER_TRY(make_pairs(bpe, merges, count, err));
     find_byte_ids(bpe);
+    bpe->cut = may_cut(bpe, merges, count);
     return find_whole(bpe, err);
 }
 
@@ -303,13 +331,10 @@ static size_t character_symbols(const er_bpe *bpe, int32_t *ids, const char *pie
     return count;
 }
 
-int er_bpe_encode(const er_bpe *bpe, er_ids *ids, const char *piece, size_t n, er_bpe_work *work, er_err *err)
+static int encode_piece(const er_bpe *bpe, er_ids *ids, const char *piece, size_t n, er_bpe_work *work, er_err *err)
 {
-    if (n == 0) return 0;
-    if (bpe->byte_level || bpe->ignore_merges) {
-        int32_t id = er_words_find(&bpe->words, piece, n);
-        if (id >= 0 && bpe->whole[id]) return er_ids_add(ids, id, err);
-    }
+    int32_t id = er_words_find(&bpe->words, piece, n);
+    if (id >= 0 && bpe->whole[id]) return er_ids_add(ids, id, err);
     int32_t few[SHORT], *symbols = few;
     if (n > SHORT) {
         ER_TRY(er_grow(&work->ids, &work->ids_capacity, n, err));
@@ -323,6 +348,15 @@ int er_bpe_encode(const er_bpe *bpe, er_ids *ids, const char *piece, size_t n, e
     ER_TRY(er_grow(&ids->at, &ids->capacity, (size_t)ids->count + count, err));
     memcpy(ids->at + ids->count, symbols, count * sizeof *symbols);
     ids->count += (int64_t)count;
+    return 0;
+}
+
+int er_bpe_encode(const er_bpe *bpe, er_ids *ids, const char *piece, size_t n, er_bpe_work *work, er_err *err)
+{
+    for (size_t start = 0, end; start < n; start = end) {
+        end = bpe->cut ? next_cut(piece, n, start + 1) : n;
+        ER_TRY(encode_piece(bpe, ids, piece + start, end - start, work, err));
+    }
     return 0;
 }
 

@@ -48,6 +48,7 @@ typedef struct er_bpe {
         int32_t made;
     } *pairs;
     uint64_t mask;
+    int cut;                 /* no merge crosses from another character into U+2581: pieces may be cut before it */
     int byte_level;          /* symbols are bytes; otherwise Unicode characters */
     int byte_fallback;       /* a character without a token becomes its bytes' tokens */
     int fuse_unknown;        /* neighbouring unknown characters give one unknown id */

@@ -46,8 +46,8 @@ void er_ids_free(er_ids *ids);
 int er_encode(const er_tokenizer *t, er_ids *ids, const char *text, size_t n, int special, er_err *err);
 /* Bytes of the decoded ids appended to *text (er_text); skip_special leaves control tokens out. Bytes, because a token
  * may end within a character: the reference puts U+FFFD there. Ids without a token are left out, negative ones are
- * ER_E_INPUT. For a byte-level tokenizer without normalizer, decode(encode(x)) is x unless an added token swallowed
- * spaces. */
+ * ER_E_INPUT. For a byte-level tokenizer with all 256 bytes and no normalizer, decode(encode(x)) is x unless an added
+ * token swallowed spaces. */
 struct er_text;
 int er_decode(const er_tokenizer *t, struct er_text *text, const int32_t *ids, int64_t count, int skip_special,
               er_err *err);

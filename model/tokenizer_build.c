@@ -64,6 +64,8 @@ int er_tokenizer_index(er_tokenizer *t, er_err *err)
     return twice < 0 ? 0 : er_fail(err, ER_E_FORMAT, "token '%.60s' stands in the vocabulary twice", t->text[twice].at);
 }
 
+static int shown(const er_span *s) { return s->length < 60 ? (int)s->length : 60; }
+
 int er_tokenizer_merge(const er_tokenizer *t, er_merge *out, const er_span *left, const er_span *right, er_err *err)
 {
     char few[256], *both = few;
@@ -75,8 +77,8 @@ int er_tokenizer_merge(const er_tokenizer *t, er_merge *out, const er_span *left
                   er_words_find(&t->words, both, n)};
     if (both != few) er_free(both);
     if (m.left < 0 || m.right < 0 || m.made < 0)
-        return er_fail(err, ER_E_FORMAT, "merge '%.60s' '%.60s': a part or the whole is not in the vocabulary", left->at,
-                       right->at);
+        return er_fail(err, ER_E_FORMAT, "merge '%.*s' '%.*s': a part or the whole is not in the vocabulary",
+                       shown(left), left->at, shown(right), right->at);
     *out = m;
     return 0;
 }

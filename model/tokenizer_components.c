@@ -130,13 +130,12 @@ static int add_template_ids(const er_tokenizer *t, int32_t *list, int *count, co
     return 0;
 }
 
-/* Templates behind one another wrap what came out of the one before. */
 static int read_template(er_tokenizer *t, const json_t *j, er_err *err)
 {
     if (strcmp(type_of(j), "ByteLevel") == 0) return 0; /* moves offsets, not ids */
     if (strcmp(type_of(j), "TemplateProcessing") != 0) return unsupported(err, "post-processor", j);
-    int32_t before[ER_TEMPLATE_MAX];
-    int before_count = 0, texts = 0;
+    if (t->before_count + t->after_count) return er_fail(err, ER_E_UNSUPPORTED, "more than one TemplateProcessing");
+    int texts = 0;
     size_t i;
     json_t *part;
     json_array_foreach(json_object_get(j, "single"), i, part) {
@@ -147,16 +146,12 @@ static int read_template(er_tokenizer *t, const json_t *j, er_err *err)
         } else if (token) {
             const json_t *ids = json_object_get(json_object_get(json_object_get(j, "special_tokens"), token), "ids");
             ER_TRY(texts ? add_template_ids(t, t->after, &t->after_count, ids, err)
-                         : add_template_ids(t, before, &before_count, ids, err));
+                         : add_template_ids(t, t->before, &t->before_count, ids, err));
         } else {
             return er_fail(err, ER_E_UNSUPPORTED, "TemplateProcessing: part %zu of single", i);
         }
     }
-    if (texts != 1) return er_fail(err, ER_E_UNSUPPORTED, "TemplateProcessing: a template with %d texts", texts);
-    for (int k = 0; k < t->before_count; k++) ER_TRY(er_template_add(before, &before_count, t->before[k], err));
-    memcpy(t->before, before, (size_t)before_count * sizeof *before);
-    t->before_count = before_count;
-    return 0;
+    return texts == 1 ? 0 : er_fail(err, ER_E_UNSUPPORTED, "TemplateProcessing: a template with %d texts", texts);
 }
 
 int er_component_template(er_tokenizer *t, const json_t *j, er_err *err)
