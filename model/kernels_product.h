@@ -56,7 +56,7 @@ ALWAYS_INLINE void pack_transposed_of(float *out, const job_f32 *job, int64_t j,
         if (outputs == VEC)
             for (; q + VEC <= kc; q += VEC) {
                 vec t[VEC];
-                load_block(t, job->b, job->ldb, j + g, VEC, p + q, dtype);
+                load_block(t, job->b, job->ldb, j + g, j + g + VEC - 1, p + q, dtype);
                 for (int r = 0; r < VEC; r++) vec_put(out + (q + r) * COLS + g, t[r]);
             }
         for (; q < kc; q++)

@@ -84,7 +84,8 @@ static void test_product(void **state)
     static const int64_t shapes[][2] = {{1, 1}, {5, 3}, {16, 16}, {33, 47}, {32, 400}, {70, 31}, {17, 601}, {48, 64}};
     for (int d = 0; d < 3; d++)
         for (int s = 0; s < 8; s++)
-            for (int64_t m = 1; m <= 17; m++) check_product(dtypes[d], m, shapes[s][0], shapes[s][1]);
+            for (int64_t m = 1; m <= 17; m += shapes[s][0] * shapes[s][1] > 2500 ? 3 : 1)
+                check_product(dtypes[d], m, shapes[s][0], shapes[s][1]);
     check_product(ER_F32, 48, 65, 515);
     check_product(ER_BF16, 100, 97, 130);
     check_product(ER_F16, 131, 34, 33);
@@ -126,8 +127,8 @@ static void count_tick(void *context)
 static void test_threads(void **state)
 {
     (void)state;
-    static const int64_t rows_of[] = {1, 3, 17, 100, 300};
-    int64_t rows = 290, cols = 620, n = 130;
+    static const int64_t rows_of[] = {1, 3, 17, 300};
+    int64_t rows = 290, cols = 260, n = 130;
     int before = omp_get_max_threads();
     er_matrix w = make_matrix(ER_BF16, rows, cols);
     float *x = noises(300 * cols), *dy = noises(300 * rows), *gain = noises(cols);
@@ -139,7 +140,7 @@ static void test_threads(void **state)
     }
     for (int isa = 0; isa < ISAS; isa++) {
         if (!start(isa)) continue;
-        for (int s = 0; s < 5; s++)
+        for (int s = 0; s < 4; s++)
             for (int t = 0; t < 3; t++) {
                 int64_t m = rows_of[s];
                 omp_set_num_threads(t + 1);
