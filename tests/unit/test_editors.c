@@ -551,6 +551,7 @@ static void threads_change_no_weight(void **state)
         rig r[2];
         int64_t n = m ? 3 : 1;
         for (int t = 0; t < 2; t++) {
+            er_kernels_stop(); /* scratch of threads that are about to end */
             omp_set_num_threads(t + 1);
             open_rig(&r[t], names[m], m ? "[1, 2]" : "1");
             set(&r[t], "editor.v_num_grad_steps", "4");

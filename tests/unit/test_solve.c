@@ -447,6 +447,7 @@ static void threads_change_nothing(void **state)
     int64_t count = N * N + MANY * F + 45 * F;
     double *one = doubles(count), *more = doubles(count);
     int threads = omp_get_max_threads();
+    er_kernels_stop();
     omp_set_num_threads(1);
     everything(one, count);
     for (int t = 2; t <= 3; t++) {
@@ -454,6 +455,7 @@ static void threads_change_nothing(void **state)
         everything(more, count);
         assert_memory_equal(one, more, (size_t)count * sizeof *one);
     }
+    er_kernels_stop(); /* scratch of threads that are about to end */
     omp_set_num_threads(threads);
     er_free(one);
     er_free(more);
