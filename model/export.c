@@ -15,7 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 1 << 16, HEADER_ALIGNMENT = 8, REAL_DIGITS = 9 }; /* 9 digits tell every fp32 value from its neighbours */
+/* 9 digits tell every fp32 value from its neighbours */
+enum { CHUNK = 1 << 16, HEADER_ALIGNMENT = 8, REAL_DIGITS = 9 };
 
 static int make_empty_folder(const char *folder, er_err *err)
 {
@@ -128,7 +129,8 @@ static int save_tokenizer(const char *folder, const er_model *m, er_err *err)
     er_text_free(&text);
     if (code) return code;
     json_t *root = json_pack("{s:s, s:b, s:I}", "tokenizer_class", "PreTrainedTokenizerFast",
-                             "clean_up_tokenization_spaces", 0, "model_max_length", (json_int_t)m->config.max_positions);
+                             "clean_up_tokenization_spaces", 0, "model_max_length",
+                             (json_int_t)m->config.max_positions);
     if (!root) return er_fail(err, ER_E_MEMORY, "no memory for tokenizer_config.json");
     code = set_token(root, "bos_token", t, er_tokenizer_bos(t), err);
     if (!code) code = set_token(root, "eos_token", t, er_tokenizer_eos(t), err);

@@ -10,8 +10,9 @@ enum { KEY_MOST = 65535, ALIGNMENT = 32, ALIGNMENT_MOST = 1 << 16 };
 enum { KEY_LEAST = 8 + 4 + 1, TENSOR_LEAST = 8 + 4 + 8 + 4 + 8 }; /* bytes: bounds the counts of a hostile header */
 
 static const uint8_t value_bytes[ER_GGUF_TYPE_COUNT] = {
-    [ER_GGUF_U8] = 1,  [ER_GGUF_I8] = 1,   [ER_GGUF_U16] = 2,    [ER_GGUF_I16] = 2, [ER_GGUF_U32] = 4, [ER_GGUF_I32] = 4,
-    [ER_GGUF_F32] = 4, [ER_GGUF_BOOL] = 1, [ER_GGUF_STRING] = 8, [ER_GGUF_U64] = 8, [ER_GGUF_I64] = 8, [ER_GGUF_F64] = 8,
+    [ER_GGUF_U8] = 1,     [ER_GGUF_I8] = 1,  [ER_GGUF_U16] = 2, [ER_GGUF_I16] = 2,
+    [ER_GGUF_U32] = 4,    [ER_GGUF_I32] = 4, [ER_GGUF_F32] = 4, [ER_GGUF_BOOL] = 1,
+    [ER_GGUF_STRING] = 8, [ER_GGUF_U64] = 8, [ER_GGUF_I64] = 8, [ER_GGUF_F64] = 8,
 };
 
 static const struct {
@@ -131,7 +132,7 @@ static int tensor_type(er_tensor *t, uint32_t number, er_err *err)
         t->dtype = tensor_types[i].dtype;
         if (t->dtype >= 0) return 0;
     }
-    return er_fail(err, ER_E_UNSUPPORTED, "%s: tensor '%s' has type %s (%u); F32, F16, BF16, Q8_0, Q4_0, Q4_1 can be read",
+    return er_fail(err, ER_E_UNSUPPORTED, "%s: tensor '%s' has type %s (%u), not F32, F16, BF16, Q8_0, Q4_0 or Q4_1",
                    t->path, t->name, name ? name : "unknown", number);
 }
 

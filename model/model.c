@@ -60,13 +60,12 @@ static int find_tensor(er_tensor **out, const er_source *s, const er_slot *slot,
     if (!t) return er_fail(err, ER_E_FORMAT, "%s: tensor '%s' is missing", path, name);
     if (!er_dtype_block(t->dtype))
         return er_fail(err, ER_E_UNSUPPORTED, "%s: tensor '%s' has type %s", t->path, name, t->type);
-    int fits = slot->dims == 1 ? t->dims == 1 && t->shape[0] == slot->cols
-                               : t->dims == 2 && t->shape[0] == slot->rows && t->shape[1] == slot->cols;
-    if (!fits)
+    int gain = slot->dims == 1;
+    long long wanted[2] = {gain ? slot->cols : slot->rows, gain ? 1 : slot->cols};
+    long long got[2] = {t->dims ? t->shape[0] : 1, t->dims > 1 ? t->shape[1] : 1};
+    if (t->dims != slot->dims || got[0] != wanted[0] || got[1] != wanted[1])
         return er_fail(err, ER_E_FORMAT, "%s: tensor '%s' (%s) has %d dimensions, %lld x %lld, expected %lld x %lld",
-                       t->path, name, t->type, t->dims, (long long)t->shape[0],
-                       (long long)(t->dims > 1 ? t->shape[1] : 1), (long long)(slot->dims == 1 ? slot->cols : slot->rows),
-                       (long long)(slot->dims == 1 ? 1 : slot->cols));
+                       t->path, name, t->type, t->dims, got[0], got[1], wanted[0], wanted[1]);
     t->used = 1;
     *out = t;
     return 0;

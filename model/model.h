@@ -26,18 +26,23 @@ typedef struct er_model {
     er_matrix head;      /* (V, d); the embedding's data when tied */
     const float *final_norm;
     er_layer *layers;    /* config.layers of them */
-    const float *rope_cos, *rope_sin; /* (max table positions, rope_dim / 2) */
-    int64_t rope_positions;
+    const float *rope_cos, *rope_sin; /* (rope_positions, rope_dim / 2), in the reference's fp32 arithmetic */
+    int64_t rope_positions; /* of the table: max_positions, at most 8192 */
     er_tokenizer *tokenizer;
-    er_hash weights;     /* content: configuration, every tensor's name, shape and fp32 values; the same for the same
-                            model read from GGUF and from the safetensors that er_export wrote */
+    er_hash weights;     /* content: configuration, every tensor's name, shape and fp32 values as on disk, before any
+                            narrowing in memory; the same for the same model read from GGUF and from the safetensors
+                            that er_export wrote */
     char *path;
     struct er_model_owner *owner; /* maps and buffers behind the pointers */
 } er_model;
 
 /* Reads FILE.gguf or a Hugging Face folder (config.json, *.safetensors with or without index, tokenizer.json).
  * weights: ER_F32, ER_BF16 or ER_F16, how matrices are held in memory (values narrowed by rounding to nearest even).
- * F32 tensors on disk that are wanted as F32 are used in place from the map. Norm gains are always fp32. */
+ * Tensors that are wanted in the type they have on disk are used in place from the map (GGUF's Q and K excepted: their
+ * rows are reordered). Norm gains are always fp32. From GGUF: F32, F16, BF16, Q8_0, Q4_0, Q4_1.
+ * ER_E_IO: a file is absent; ER_E_FORMAT: broken, truncated, or in contradiction to the configuration;
+ * ER_E_UNSUPPORTED: another family, type or tensor (a bias, say) than the engine computes with; ER_E_NUMERIC: a value
+ * is too large for the narrow type; ER_E_INPUT: no such `weights`. Every message names the file. */
 int er_model_open(er_model **out, const char *path, int weights, er_err *err);
 void er_model_close(er_model *model);
 
@@ -57,7 +62,8 @@ void er_matrix_name(char *text, size_t size, int64_t layer, enum er_matrix_id wh
 
 /* Writes a Hugging Face folder that transformers opens as LlamaForCausalLM: config.json, model.safetensors (dtype:
  * ER_F32, ER_BF16 or ER_F16; weights through the view, so edits are in), tokenizer.json, tokenizer_config.json,
- * generation_config.json. The folder must not exist or be empty. Each file is complete or absent. */
+ * generation_config.json. The folder must not exist or be empty (else ER_E_INPUT). Each file is complete or absent, and
+ * config.json comes last. ER_E_NUMERIC: a value is too large for dtype. */
 int er_export(const er_view *view, const char *folder, int dtype, er_err *err);
 
 #endif

@@ -67,7 +67,8 @@ static int read_shape(er_tensor *t, int64_t *bytes, const json_t *entry, er_err 
     return 0;
 }
 
-static int read_place(place *out, const er_tensor *t, int64_t bytes, int64_t data_size, const json_t *entry, er_err *err)
+static int read_place(place *out, const er_tensor *t, int64_t bytes, int64_t data_size, const json_t *entry,
+                      er_err *err)
 {
     const json_t *offsets = json_object_get(entry, "data_offsets");
     const json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);

@@ -49,7 +49,7 @@ int er_tensors_sort(er_tensors *list, er_err *err);
 er_tensor *er_tensors_find(const er_tensors *list, const char *name);
 void er_tensors_free(er_tensors *list);
 
-/* --- families ---------------------------------------------------------------------------------------------------- */
+/* --- families ----------------------------------------------------------------------------------------------------- */
 
 enum er_field_type { ER_FIELD_INT, ER_FIELD_REAL, ER_FIELD_BOOL };
 
@@ -107,7 +107,7 @@ int er_fixed_check(const er_fixed *fixed, const json_t *value, const char *path,
 void er_config_derive(er_config *c);
 void er_config_hash(er_hasher *h, const er_config *c);
 
-/* --- slots: every tensor of a model, in one order ------------------------------------------------------------------ */
+/* --- slots: every tensor of a model, in one order ----------------------------------------------------------------- */
 
 typedef struct er_slot {
     const er_slot_row *row;
@@ -127,7 +127,7 @@ int64_t er_slot_source_row(int64_t row, int64_t head_dim);
 /* A slot's values as the view has them; a gain is a matrix of one row. */
 er_matrix er_view_slot(const er_view *view, const er_slot *slot);
 
-/* --- sources ------------------------------------------------------------------------------------------------------- */
+/* --- sources ------------------------------------------------------------------------------------------------------ */
 
 typedef struct er_source {
     er_arena *arena; /* names */

@@ -5,7 +5,7 @@
 #include "model/gguf.h"
 #include "model/quant.h"
 
-enum { VALUES = 4096 };
+enum { VALUES = 4096, PIECE = 64 }; /* small pieces: a sanitizer sees where each ends */
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
@@ -29,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     er_gguf g;
     er_config config;
     er_tokenizer_parts parts;
-    if (er_arena_new(&arena, 0, &err)) return 0;
+    if (er_arena_new(&arena, PIECE, &err)) return 0;
     int code = er_gguf_parse(&g, &list, arena, bytes, size, "fuzz", &err);
     if (!code) code = er_tensors_sort(&list, &err);
     if (!code) read_values(&list);

@@ -4,7 +4,7 @@
 #include "model/quant.h"
 #include "model/safetensors.h"
 
-enum { VALUES = 4096 };
+enum { VALUES = 4096, PIECE = 64 }; /* small pieces: a sanitizer sees where each ends */
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     er_tensors list = {NULL, 0, 0};
     er_arena *arena = NULL;
     er_err err = ER_ERR_INIT;
-    if (er_arena_new(&arena, 0, &err)) return 0;
+    if (er_arena_new(&arena, PIECE, &err)) return 0;
     int code = er_safetensors_parse(&list, arena, bytes, size, "fuzz", &err);
     if (!code) code = er_tensors_sort(&list, &err);
     for (size_t i = 0; i < list.count && !code; i++) {

@@ -118,36 +118,38 @@ static inline float float_from(uint32_t bits)
     return f;
 }
 
+/* One block of 32: scale, for Q4_1 a minimum, then 32 signed bytes or 16 bytes of two nibbles. */
+static inline void random_block(er_text *data, float *out, int dtype, uint32_t item, uint64_t draw)
+{
+    uint16_t scale = random_half(item, draw), least = random_half(item + 1000, draw);
+    uint8_t q[32];
+    for (uint64_t k = 0; k < 32; k++) q[k] = (uint8_t)er_random_below(256, 9, ER_STREAM_TEST, item, draw + k);
+    put(data, &scale, 2);
+    if (dtype == ER_Q4_1) put(data, &least, 2);
+    put(data, q, dtype == ER_Q8_0 ? 32 : 16);
+    for (int k = 0; k < 32; k++) {
+        int nibble = k < 16 ? q[k] % 16 : q[k - 16] / 16, value = nibble;
+        if (dtype == ER_Q8_0) value = q[k] < 128 ? q[k] : q[k] - 256;
+        if (dtype == ER_Q4_0) value = nibble - 8;
+        volatile float product = half_value(scale) * (float)value; /* volatile: rounded before the sum */
+        out[k] = dtype == ER_Q4_1 ? product + half_value(least) : product;
+    }
+}
+
 /* n random elements of a type: bytes to `data`, values to `out`. */
 static inline void random_elements(er_text *data, float *out, int dtype, int64_t n, uint32_t item)
 {
-    for (int64_t i = 0; i < n; i++) {
-        uint16_t h = random_half(item, (uint64_t)i), wide[1] = {h};
-        if (dtype == ER_F32) {
-            out[i] = half_value(h) * 1.0009765f;
+    int block = dtype == ER_Q8_0 || dtype == ER_Q4_0 || dtype == ER_Q4_1 ? 32 : 1;
+    for (int64_t i = 0; i < n; i += block) {
+        uint16_t h = random_half(item, (uint64_t)i);
+        if (block == 32) {
+            random_block(data, out + i, dtype, item, (uint64_t)i);
+        } else if (dtype == ER_F32) {
+            out[i] = half_value(h) * 1.0009765f; /* not representable in 16 bits */
             put(data, &out[i], 4);
-        } else if (dtype == ER_F16) {
-            out[i] = half_value(h);
-            put(data, wide, 2);
-        } else if (dtype == ER_BF16) {
-            out[i] = float_from((uint32_t)h << 16);
-            put(data, wide, 2);
-        } else { /* one block of 32 */
-            uint8_t q[32];
-            float d = half_value(h), m = dtype == ER_Q4_1 ? half_value(random_half(item + 1000, (uint64_t)i)) : 0;
-            int bytes = dtype == ER_Q8_0 ? 32 : 16;
-            uint16_t low = random_half(item + 1000, (uint64_t)i);
-            for (int k = 0; k < 32; k++) q[k] = (uint8_t)er_random_below(256, 9, ER_STREAM_TEST, item, (uint64_t)(i + k));
-            put(data, wide, 2);
-            if (dtype == ER_Q4_1) put(data, &low, 2);
-            put(data, q, (size_t)bytes);
-            for (int k = 0; k < 32; k++) {
-                int nibble = k < 16 ? q[k] % 16 : q[k - 16] / 16;
-                volatile float product = d * (float)(dtype == ER_Q8_0 ? (int)(int8_t)q[k] : dtype == ER_Q4_0 ? nibble - 8
-                                                                                                              : nibble);
-                out[i + k] = dtype == ER_Q4_1 ? product + m : product;
-            }
-            i += 31;
+        } else {
+            out[i] = dtype == ER_F16 ? half_value(h) : float_from((uint32_t)h << 16);
+            put(data, &h, 2);
         }
     }
 }
