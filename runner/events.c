@@ -86,6 +86,7 @@ static int layer_line(er_text *out, const er_record *r, const er_record_layer *l
     ER_TRY(put(out, "z_error", l->update.z_error, err));
     ER_TRY(put(out, "update_norm", l->update_norm, err));
     ER_TRY(put(out, "weight_norm", l->weight_norm, err));
+    ER_TRY(put(out, "total_update_norm", l->total_norm, err));
     ER_TRY(put(out, "condition", l->update.condition, err));
     return er_text_format(out, err, ",\"rank\":%lld,\"history_rows\":%lld,\"history_rank\":%lld}\n",
                           (long long)l->update.rank, (long long)l->history_rows, (long long)l->history_rank);

@@ -9,7 +9,7 @@
  * record (hash of this one). Datasets: index, case_id, request (n x 16: er_request_hash), failed, reason, value (n x d),
  * steps, loss (losses x 5: total nll kl decay probability), norms (n x 3: init delta target), stop (n x 2: why, flat);
  * per edited layer k in update order layer_k_number (layer, rank, inputs, key floats, history rows, history rank),
- * layer_k_real (z_error, condition, update_norm, weight_norm), layer_k_u (d x rank), layer_k_v (rank x inputs),
+ * layer_k_real (z_error, condition, update_norm, weight_norm, total_norm), layer_k_u (d x rank), layer_k_v (rank x inputs),
  * layer_k_keys (applied x key floats), attribute layer_k_matrix. Datasets without elements are left out. */
 #ifndef ER_RUNNER_LEDGER_H
 #define ER_RUNNER_LEDGER_H
@@ -27,6 +27,7 @@ typedef struct er_record_layer {
     int64_t key_floats;
     float *keys; /* (applied, key_floats) */
     double update_norm, weight_norm;
+    double total_norm;                  /* |W - W_base| after the update */
     int64_t history_rows, history_rank; /* capacity used before this batch; 0, 0: the method has no history */
     er_hash matrix;                     /* after the update */
 } er_record_layer;

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { VERSION = 1, REASON = sizeof((er_target *)0)->reason, LOSS = 5, NUMBERS = 6, REALS = 4 };
+enum { VERSION = 1, REASON = sizeof((er_target *)0)->reason, LOSS = 5, NUMBERS = 6, REALS = 5 };
 static const char format_name[] = "errata ledger";
 
 typedef struct part_file { /* either direction */
@@ -180,7 +180,7 @@ static int layer_parts(part_file *f, const er_record *r, er_record_layer *l, int
     char head[32], name[64];
     er_update *u = &l->update;
     int64_t fixed_n[NUMBERS] = {l->layer, u->rank, u->inputs, l->key_floats, l->history_rows, l->history_rank};
-    double fixed_x[REALS] = {u->z_error, u->condition, l->update_norm, l->weight_norm};
+    double fixed_x[REALS] = {u->z_error, u->condition, l->update_norm, l->weight_norm, l->total_norm};
     int64_t *n = f->writing ? fixed_n : NULL;
     double *x = f->writing ? fixed_x : NULL;
     snprintf(head, sizeof head, "layer_%lld", (long long)k);
@@ -195,7 +195,7 @@ static int layer_parts(part_file *f, const er_record *r, er_record_layer *l, int
         l->layer = n[0], l->key_floats = n[3], l->history_rows = n[4], l->history_rank = n[5];
         u->kind = ER_UPDATE_FACTORS;
         u->outputs = r->outputs, u->rank = n[1], u->inputs = n[2];
-        u->z_error = x[0], u->condition = x[1], l->update_norm = x[2], l->weight_norm = x[3];
+        u->z_error = x[0], u->condition = x[1], l->update_norm = x[2], l->weight_norm = x[3], l->total_norm = x[4];
     }
     if (!f->writing) {
         er_free(n);

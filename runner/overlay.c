@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 
+#include <math.h>
 #include <string.h>
 
 static void widen(float *out, const er_matrix *m)
@@ -92,6 +93,25 @@ void er_overlay_apply(er_overlay *o, int64_t step, const er_update *u, double *u
 {
     er_update_apply(data_of(o, step), u, update_norm, weight_norm);
     renew_hash(o, step);
+}
+
+int er_overlay_total_norm(const er_overlay *o, int64_t step, double *norm, er_err *err)
+{
+    const int64_t rows = o->matrix[step].rows, cols = o->matrix[step].cols;
+    const float *now = data_of(o, step);
+    float *base = NULL;
+    double lane[16] = {0};
+    ER_TRY(er_alloc(&base, (size_t)(rows * cols), err));
+    widen(base, base_of(o, step));
+    for (int64_t i = 0; i < rows * cols; i++) {
+        double change = (double)now[i] - (double)base[i];
+        lane[i & 15] += change * change;
+    }
+    for (int half = 8; half; half /= 2)
+        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
+    *norm = sqrt(lane[0]);
+    er_free(base);
+    return 0;
 }
 
 int er_overlay_apply_all(er_overlay *o, er_world *w, int64_t step, const er_update *u, double *update_norm,

@@ -30,6 +30,8 @@ int er_overlay_state(const er_overlay *o, er_hash *state, er_err *err);
 
 /* Rounds an update into layer `step` (index into layers) and renews its hash. Norms as er_update_apply's. */
 void er_overlay_apply(er_overlay *o, int64_t step, const er_update *u, double *update_norm, double *weight_norm);
+/* Frobenius norm of everything that was done to the matrix of a step: |W - W_base|, fp64, in a fixed order. */
+int er_overlay_total_norm(const er_overlay *o, int64_t step, double *norm, er_err *err);
 /* Collective. Rank 0 has the update; the others receive it (and forget it again). Everybody applies it, and the bits
  * are compared: ER_E_MISMATCH when a rank computed others. */
 int er_overlay_apply_all(er_overlay *o, er_world *w, int64_t step, const er_update *u, double *update_norm,

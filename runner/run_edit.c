@@ -21,6 +21,7 @@ typedef struct batch {
     char (*reason)[sizeof((er_target *)0)->reason]; /* of prompts that cannot be made */
     er_hash state;      /* before the batch */
     er_record record;   /* rank 0 */
+    er_journal *journal; /* rank 0: finished targets and keys of this batch */
     int64_t applied;
     int64_t *apply;     /* requests of the batch that join the solve */
     int64_t step;
@@ -233,13 +234,13 @@ static int sink_targets(void *context, int64_t unit, const char *bytes, size_t n
             ER_TRY(get_target(t, in.at, (size_t)length, r->setup.model->config.hidden, err));
             er_progress_add(&r->edits, 1);
         }
-        if (!er_journal_has(r->journal, ER_JOURNAL_TARGET, &key))
-            ER_TRY(er_journal_add(r->journal, ER_JOURNAL_TARGET, &key, in.at, (size_t)length, err));
+        if (!er_journal_has(b->journal, ER_JOURNAL_TARGET, &key))
+            ER_TRY(er_journal_add(b->journal, ER_JOURNAL_TARGET, &key, in.at, (size_t)length, err));
         in.at += length;
         in.left -= (size_t)length;
     }
     ER_TRY(er_blob_end(&in, "targets of a unit", err));
-    return er_journal_sync(r->journal, err);
+    return er_journal_sync(b->journal, err);
 }
 
 /* Targets in the journal come back; `done` says which units are complete. */
@@ -256,7 +257,7 @@ static int stored_targets(batch *b, uint8_t *done, int64_t units, er_err *err)
             er_hash key;
             int found = 0;
             code = target_key(b, i, &key, err);
-            if (!code) code = er_journal_read(r->journal, ER_JOURNAL_TARGET, &key, &bytes, &found, err);
+            if (!code) code = er_journal_read(b->journal, ER_JOURNAL_TARGET, &key, &bytes, &found, err);
             if (!code && found) {
                 code = get_target(&b->record.targets[i], bytes.at, bytes.length, r->setup.model->config.hidden, err);
                 r->edits.done++;
@@ -334,14 +335,69 @@ static int key_unit(void *context, int64_t unit, er_text *out, er_err *err)
     return code;
 }
 
+/* Content of the key of the i-th request that joins, at the layer at work. */
+static int key_key(const batch *b, int64_t i, er_hash *key, er_err *err)
+{
+    er_hash parts[3];
+    ER_TRY(target_key(b, b->apply[i], &parts[0], err));
+    ER_TRY(er_overlay_state(&b->r->overlay, &parts[1], err));
+    parts[2] = er_hash_bytes(&b->step, sizeof b->step);
+    *key = er_hash_bytes(parts, sizeof parts);
+    return 0;
+}
+
 static int sink_keys(void *context, int64_t unit, const char *bytes, size_t n, er_err *err)
 {
     batch *b = context;
     int64_t first, count, width = key_floats(b);
+    float *keys = b->record.layers[b->step].keys;
     er_reader in = {bytes, n, 0};
     unit_range(b, b->applied, unit, &first, &count);
-    er_blob_get(&in, b->record.layers[b->step].keys + first * width, (size_t)(count * width) * sizeof(float));
-    return er_blob_end(&in, "keys of a unit", err);
+    er_blob_get(&in, keys + first * width, (size_t)(count * width) * sizeof *keys);
+    ER_TRY(er_blob_end(&in, "keys of a unit", err));
+    for (int64_t i = first; i < first + count; i++) {
+        er_hash key;
+        ER_TRY(key_key(b, i, &key, err));
+        if (!er_journal_has(b->journal, ER_JOURNAL_KEY, &key))
+            ER_TRY(er_journal_add(b->journal, ER_JOURNAL_KEY, &key, keys + i * width, (size_t)width * sizeof *keys,
+                                  err));
+    }
+    return er_journal_sync(b->journal, err);
+}
+
+/* Keys in the journal come back; `done` says which units are complete. */
+static int stored_keys(batch *b, uint8_t *done, int64_t units, er_err *err)
+{
+    er_text bytes = ER_TEXT_INIT;
+    int64_t width = key_floats(b);
+    int code = 0;
+    for (int64_t u = 0; !code && u < units; u++) {
+        int64_t first, count;
+        unit_range(b, b->applied, u, &first, &count);
+        done[u] = 1;
+        for (int64_t i = first; !code && i < first + count; i++) {
+            er_hash key;
+            int found = 0;
+            code = key_key(b, i, &key, err);
+            if (!code) code = er_journal_read(b->journal, ER_JOURNAL_KEY, &key, &bytes, &found, err);
+            found = found && bytes.length == (size_t)width * sizeof(float);
+            if (!code && found) memcpy(b->record.layers[b->step].keys + i * width, bytes.at, bytes.length);
+            done[u] &= (uint8_t)(found != 0);
+        }
+    }
+    er_text_free(&bytes);
+    return code;
+}
+
+static int start_keys(batch *b, uint8_t **done, int64_t units, er_err *err)
+{
+    er_record_layer *l = &b->record.layers[b->step];
+    if (b->r->w->rank != 0) return 0;
+    l->layer = b->r->overlay.layers[b->step];
+    l->key_floats = key_floats(b);
+    ER_TRY(er_alloc(&l->keys, (size_t)(b->applied * l->key_floats), err));
+    ER_TRY(er_alloc(done, (size_t)units, err));
+    return stored_keys(b, *done, units, err);
 }
 
 static int all_finite(const float *x, int64_t n)
@@ -384,14 +440,11 @@ static int edit_layer(batch *b, er_err *err)
     er_record_layer *l = r->w->rank == 0 ? &b->record.layers[b->step] : NULL;
     er_units phase = {"keys", units_of(b, b->applied), NULL, key_unit, sink_keys, b};
     double start = er_seconds();
-    int code = 0;
-    if (l) {
-        l->layer = r->overlay.layers[b->step];
-        l->key_floats = key_floats(b);
-        code = er_alloc(&l->keys, (size_t)(b->applied * l->key_floats), err);
-    }
-    code = er_world_agree(r->w, code, err);
+    uint8_t *done = NULL;
+    int code = er_world_agree(r->w, start_keys(b, &done, phase.count, err), err);
+    phase.done = done;
     if (!code) code = er_world_units(r->w, &phase, err);
+    er_free(done);
     b->seconds[1] += er_seconds() - start;
     if (code) return code;
     start = er_seconds();
@@ -399,6 +452,7 @@ static int edit_layer(batch *b, er_err *err)
     ER_TRY(er_overlay_apply_all(&r->overlay, r->w, b->step, l ? &l->update : NULL, l ? &l->update_norm : NULL,
                                 l ? &l->weight_norm : NULL, err));
     if (l) l->matrix = r->overlay.hash[b->step];
+    ER_TRY(er_world_agree(r->w, l ? er_overlay_total_norm(&r->overlay, b->step, &l->total_norm, err) : 0, err));
     b->seconds[2] += er_seconds() - start;
     return 0;
 }
@@ -457,6 +511,11 @@ static int start_record(batch *b, er_err *err)
 {
     er_run *r = b->r;
     er_record *c = &b->record;
+    char *path = NULL;
+    ER_TRY(er_run_path(r, &path, "batch.journal", err));
+    int code = er_journal_open(&b->journal, path, NULL, err);
+    er_free(path);
+    ER_TRY(code);
     ER_TRY(er_record_new(c, b->count, r->setup.model->config.hidden, r->overlay.count, err));
     c->batch = b->number;
     c->edits_before = r->setup.job.edit.mode == ER_JOB_SINGLE ? 0 : b->first;
@@ -483,6 +542,9 @@ static int end_record(batch *b, er_err *err)
     er_record *c = &b->record;
     ER_TRY(er_overlay_state(&r->overlay, &c->after, err));
     ER_TRY(er_record_write(c, r->ledger, err));
+    er_journal *journal = b->journal;
+    b->journal = NULL;
+    ER_TRY(er_journal_remove(journal, err));
     for (int64_t i = 0; i < r->overlay.count; i++) {
         er_record_layer *l = &c->layers[i];
         if (r->history[i] && c->applied)
@@ -531,6 +593,7 @@ int er_run_batch(er_run *r, int64_t number, er_err *err)
     er_setup_batch(&r->setup, number, &b.first, &b.count);
     code = edit_batch(&b, err);
     er_record_free(&b.record);
+    er_journal_close(b.journal);
     er_free(b.values);
     er_arena_free(b.arena);
     if (!code) r->head_count = number + 1;
