@@ -213,7 +213,7 @@ static void refuses_what_is_not_positive(void **state)
     assert_non_null(strstr(err.text, "the matrix"));
     assert_int_equal(f.n, 0);
     put_rows(&f, 0, 100);
-    er_factor_row(&f, 7, &ld)[3] = NAN;
+    er_factor_row(&f, 7, &ld)[3] = (double)NAN;
     assert_int_equal(er_factor_grow(&f, 100, "the matrix", &err), ER_E_NUMERIC);
     er_factor_free(&f);
 }
