@@ -12,7 +12,7 @@ enum { SPACE_BYTES = 3 };
 #define NO_RANK UINT32_MAX
 #define NO_PAIR UINT64_MAX
 
-/* --- strings ----------------------------------------------------------------------------------------------------- */
+/* --- strings ------------------------------------------------------------------------------------------------------ */
 
 static uint64_t table_size(int64_t count)
 {
@@ -68,7 +68,7 @@ int er_ids_add(er_ids *ids, int32_t id, er_err *err)
     return 0;
 }
 
-/* --- merges ------------------------------------------------------------------------------------------------------ */
+/* --- merges ------------------------------------------------------------------------------------------------------- */
 
 static uint64_t pair_of(int32_t left, int32_t right) { return (uint64_t)(uint32_t)left << 32 | (uint32_t)right; }
 
@@ -164,7 +164,8 @@ static int find_whole(er_bpe *bpe, er_err *err)
 int er_bpe_init(er_bpe *bpe, const er_merge *merges, int64_t count, er_err *err)
 {
     if (count >= (int64_t)NO_RANK || bpe->size > INT32_MAX)
-        return er_fail(err, ER_E_FORMAT, "too many tokens or merges: %lld, %lld", (long long)bpe->size, (long long)count);
+        return er_fail(err, ER_E_FORMAT, "too many tokens or merges: %lld, %lld", (long long)bpe->size,
+                       (long long)count);
     ER_TRY(er_words_make(&bpe->words, bpe->text, bpe->size, NULL, err));
     ER_TRY(make_pairs(bpe, merges, count, err));
     find_byte_ids(bpe);
@@ -179,7 +180,7 @@ void er_bpe_fini(er_bpe *bpe)
     ER_FREE(bpe->whole);
 }
 
-/* --- merging a short piece: scan for the lowest rank, the leftmost of equals --------------------------------------- */
+/* --- merging a short piece: scan for the lowest rank, the leftmost of equals -------------------------------------- */
 
 static size_t merge_short(const er_bpe *bpe, int32_t *ids, size_t n)
 {
@@ -206,7 +207,7 @@ static size_t merge_short(const er_bpe *bpe, int32_t *ids, size_t n)
     }
 }
 
-/* --- merging a long piece: a heap of candidates over a linked list of symbols --------------------------------------- */
+/* --- merging a long piece: a heap of candidates over a linked list of symbols ------------------------------------- */
 
 struct er_bpe_node {
     int32_t id; /* -1: merged into the symbol before */
@@ -341,6 +342,7 @@ static int encode_piece(const er_bpe *bpe, er_ids *ids, const char *piece, size_
         symbols = work->ids;
     }
     size_t count = bpe->byte_level ? byte_symbols(bpe, symbols, piece, n) : character_symbols(bpe, symbols, piece, n);
+    if (count == 0) return 0;
     if (count <= SHORT)
         count = merge_short(bpe, symbols, count);
     else

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Byte-pair merging: one piece of text -> ids, by the rank of merges. Private to the tokenizer.
  *
- * A table is immutable once made; what a call needs to write lies in its er_bpe_work, so threads share tables freely. */
+ * A table is immutable once made; what a call needs to write lies in its er_bpe_work, so threads share tables freely.
+ */
 #ifndef ER_MODEL_BPE_H
 #define ER_MODEL_BPE_H
 

@@ -102,7 +102,7 @@ int er_pretokenizer_is_bytes(const er_pretokenizer *p)
     return p->count > 0 && p->steps[p->count - 1].kind == ER_STEP_BYTES;
 }
 
-/* --- finding delimiters --------------------------------------------------------------------------------------------- */
+/* --- finding delimiters ------------------------------------------------------------------------------------------- */
 
 typedef struct range {
     size_t start, end;
@@ -153,7 +153,7 @@ static int find_pattern(range *found, const er_step *step, pcre2_match_data *mat
     return 0;
 }
 
-/* --- cutting -------------------------------------------------------------------------------------------------------- */
+/* --- cutting ------------------------------------------------------------------------------------------------------ */
 
 typedef struct cutter {
     const er_pretokenizer *p;

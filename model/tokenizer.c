@@ -37,11 +37,17 @@ int64_t er_tokenizer_unk(const er_tokenizer *t) { return t->unk; }
 int64_t er_tokenizer_pad(const er_tokenizer *t) { return t->pad; }
 er_hash er_tokenizer_hash(const er_tokenizer *t) { return t->hash; }
 
-const char *er_tokenizer_text(const er_tokenizer *t, int64_t id) { return id < 0 || id >= t->size ? NULL : t->text[id].at; }
-int64_t er_tokenizer_find(const er_tokenizer *t, const char *text) { return er_words_find(&t->words, text, strlen(text)); }
+const char *er_tokenizer_text(const er_tokenizer *t, int64_t id)
+{
+    return id < 0 || id >= t->size ? NULL : t->text[id].at;
+}
+int64_t er_tokenizer_find(const er_tokenizer *t, const char *text)
+{
+    return er_words_find(&t->words, text, strlen(text));
+}
 int er_tokenizer_is_special(const er_tokenizer *t, int64_t id) { return id >= 0 && id < t->size && t->special[id]; }
 
-/* --- encoding ------------------------------------------------------------------------------------------------------- */
+/* --- encoding ----------------------------------------------------------------------------------------------------- */
 
 typedef struct encoder {
     const er_tokenizer *t;
@@ -113,7 +119,7 @@ int er_encode(const er_tokenizer *t, er_ids *ids, const char *text, size_t n, in
     return code;
 }
 
-/* --- decoding ------------------------------------------------------------------------------------------------------- */
+/* --- decoding ----------------------------------------------------------------------------------------------------- */
 
 static void strip(const er_decoder *d, er_text *text, size_t from)
 {

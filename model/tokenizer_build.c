@@ -93,12 +93,13 @@ int er_tokenizer_merge_line(const er_tokenizer *t, er_merge *out, const char *li
 
 int er_template_add(int32_t *list, int *count, int64_t id, er_err *err)
 {
-    if (*count == ER_TEMPLATE_MAX) return er_fail(err, ER_E_UNSUPPORTED, "a template of more than %d tokens", ER_TEMPLATE_MAX);
+    if (*count == ER_TEMPLATE_MAX)
+        return er_fail(err, ER_E_UNSUPPORTED, "a template of more than %d tokens", ER_TEMPLATE_MAX);
     list[(*count)++] = (int32_t)id;
     return 0;
 }
 
-/* --- what pieces are compared with, and what ids decode to ------------------------------------------------------------ */
+/* --- what pieces are compared with, and what ids decode to -------------------------------------------------------- */
 
 /* The bytes that a token of GPT-2's alphabet stands for; no text when a character is not of that alphabet. */
 static int bytes_of(er_tokenizer *t, er_span *out, const er_span *text, er_text *buffer, er_err *err)
@@ -117,7 +118,10 @@ static int bytes_of(er_tokenizer *t, er_span *out, const er_span *text, er_text 
 
 static int hex_digit(char c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                  : -1;
 }
 
 static int decode_text(er_tokenizer *t, er_span *out, const er_span *text, er_text *buffer, er_err *err)
@@ -140,7 +144,8 @@ static int fill_tables(er_tokenizer *t, int bytes, er_err *err)
     for (int64_t id = 0; id < t->size && !code; id++) {
         if (!t->text[id].at) continue;
         er_span made = {0};
-        code = bytes ? bytes_of(t, &made, &t->text[id], &buffer, err) : decode_text(t, &made, &t->text[id], &buffer, err);
+        code =
+            bytes ? bytes_of(t, &made, &t->text[id], &buffer, err) : decode_text(t, &made, &t->text[id], &buffer, err);
         t->decoded[id] = made.at ? made : t->text[id];
         if (t->in_model[id]) t->compared[id] = bytes ? made : t->text[id];
     }
@@ -180,7 +185,7 @@ static void settle_rounds(er_tokenizer *t)
         for (int64_t i = 0; i < t->added_count; i++) t->added[i].normalized = 0;
 }
 
-/* --- the hash ------------------------------------------------------------------------------------------------------- */
+/* --- the hash ----------------------------------------------------------------------------------------------------- */
 
 static void hash_span(er_hasher *h, const er_span *s)
 {
@@ -257,6 +262,7 @@ int er_tokenizer_finish(er_tokenizer *t, er_err *err)
     if (bytes && t->byte_fallback)
         for (int b = 0; b < 256; b++)
             if (t->bpe.byte_id[b] < 0)
-                return er_fail(err, ER_E_UNSUPPORTED, "byte_fallback with ByteLevel and without byte 0x%02X", (unsigned)b);
+                return er_fail(err, ER_E_UNSUPPORTED, "byte_fallback with ByteLevel and without byte 0x%02X",
+                               (unsigned)b);
     return hash_all(t, err);
 }

@@ -21,7 +21,8 @@ static int unsupported(er_err *err, const char *what, const json_t *j)
 /* A component that is read member by member when it is a sequence (whose list has the given key). */
 typedef int reader(er_tokenizer *t, const json_t *j, er_err *err);
 
-static int each(er_tokenizer *t, const json_t *j, const char *what, const char *key, reader *one, int depth, er_err *err)
+static int each(er_tokenizer *t, const json_t *j, const char *what, const char *key, reader *one, int depth,
+                er_err *err)
 {
     if (absent(j)) return 0;
     if (strcmp(type_of(j), "Sequence") != 0) return one(t, j, err);
@@ -33,7 +34,7 @@ static int each(er_tokenizer *t, const json_t *j, const char *what, const char *
     return 0;
 }
 
-/* --- normalizer ----------------------------------------------------------------------------------------------------- */
+/* --- normalizer --------------------------------------------------------------------------------------------------- */
 
 static int copy_member(er_tokenizer *t, er_span *out, const json_t *j, const char *what, er_err *err)
 {
@@ -72,7 +73,7 @@ int er_component_normalizer(er_tokenizer *t, const json_t *j, er_err *err)
     return each(t, j, "normalizer", "normalizers", read_normal, 0, err);
 }
 
-/* --- pre-tokenizer -------------------------------------------------------------------------------------------------- */
+/* --- pre-tokenizer ------------------------------------------------------------------------------------------------ */
 
 static int read_split(er_step *step, const json_t *j, er_err *err)
 {
@@ -115,7 +116,7 @@ int er_component_pieces(er_tokenizer *t, const json_t *j, er_err *err)
     return each(t, j, "pre-tokenizer", "pretokenizers", read_piece, 0, err);
 }
 
-/* --- template ------------------------------------------------------------------------------------------------------- */
+/* --- template ----------------------------------------------------------------------------------------------------- */
 
 static int add_template_ids(const er_tokenizer *t, int32_t *list, int *count, const json_t *ids, er_err *err)
 {
@@ -159,7 +160,7 @@ int er_component_template(er_tokenizer *t, const json_t *j, er_err *err)
     return each(t, j, "post-processor", "processors", read_template, 0, err);
 }
 
-/* --- decoder -------------------------------------------------------------------------------------------------------- */
+/* --- decoder ------------------------------------------------------------------------------------------------------ */
 
 /* The chain of SentencePiece-like tokenizers in its one order: Replace, ByteFallback, Fuse, Strip. */
 static int read_decoder(er_tokenizer *t, const json_t *j, er_err *err)

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-/* --- model ---------------------------------------------------------------------------------------------------------- */
+/* --- model -------------------------------------------------------------------------------------------------------- */
 
 static int refuse_affixes(const json_t *model, er_err *err)
 {
@@ -15,7 +15,8 @@ static int refuse_affixes(const json_t *model, er_err *err)
         const char *text = json_string_value(json_object_get(model, fields[i]));
         if (text && *text) return er_fail(err, ER_E_UNSUPPORTED, "model.%s '%.40s'", fields[i], text);
     }
-    if (json_number_value(json_object_get(model, "dropout")) > 0) return er_fail(err, ER_E_UNSUPPORTED, "model.dropout");
+    if (json_number_value(json_object_get(model, "dropout")) > 0)
+        return er_fail(err, ER_E_UNSUPPORTED, "model.dropout");
     return 0;
 }
 
@@ -53,7 +54,8 @@ static int read_merges(er_tokenizer *t, const json_t *merges, er_err *err)
         if (json_is_string(entry)) {
             ER_TRY(er_tokenizer_merge_line(t, &t->merges[i], json_string_value(entry), err));
         } else if (json_is_string(a) && json_is_string(b) && json_array_size(entry) == 2) {
-            er_span left = {json_string_value(a), json_string_length(a)}, right = {json_string_value(b), json_string_length(b)};
+            er_span left = {json_string_value(a), json_string_length(a)},
+                    right = {json_string_value(b), json_string_length(b)};
             ER_TRY(er_tokenizer_merge(t, &t->merges[i], &left, &right, err));
         } else {
             return er_fail(err, ER_E_FORMAT, "merge %zu is no pair", i);
@@ -82,7 +84,7 @@ static int read_model(er_tokenizer *t, json_t *model, er_err *err)
     return t->unk >= 0 ? 0 : er_fail(err, ER_E_FORMAT, "model.unk_token '%.60s' is not in the vocabulary", unknown);
 }
 
-/* --- added tokens --------------------------------------------------------------------------------------------------- */
+/* --- added tokens ------------------------------------------------------------------------------------------------- */
 
 static int read_added(er_tokenizer *t, const json_t *list, er_err *err)
 {
@@ -102,8 +104,8 @@ static int read_added(er_tokenizer *t, const json_t *list, er_err *err)
         a->single_word = json_is_true(json_object_get(token, "single_word"));
         int64_t known = er_tokenizer_find(t, text);
         if (known >= 0 && known != id)
-            return er_fail(err, ER_E_FORMAT, "added token '%.60s' has id %lld, in the vocabulary %lld", text, (long long)id,
-                           (long long)known);
+            return er_fail(err, ER_E_FORMAT, "added token '%.60s' has id %lld, in the vocabulary %lld", text,
+                           (long long)id, (long long)known);
         if (known < 0) ER_TRY(er_tokenizer_put(t, id, text, strlen(text), 0, err));
         a->text = t->text[id];
         t->added_count++;
@@ -111,7 +113,7 @@ static int read_added(er_tokenizer *t, const json_t *list, er_err *err)
     return er_tokenizer_index(t, err);
 }
 
-/* --- the file ------------------------------------------------------------------------------------------------------- */
+/* --- the file ----------------------------------------------------------------------------------------------------- */
 
 static int fill(er_tokenizer *t, json_t *root, er_err *err)
 {
@@ -162,7 +164,7 @@ int er_tokenizer_parse(er_tokenizer **out, const char *json, size_t n, const cha
     return code;
 }
 
-/* --- tokenizer_config.json: which tokens begin and end a text --------------------------------------------------------- */
+/* --- tokenizer_config.json: which tokens begin and end a text ----------------------------------------------------- */
 
 static int64_t named_token(const er_tokenizer *t, const json_t *root, const char *key, int64_t otherwise)
 {

@@ -20,10 +20,10 @@ static int put_added(const er_tokenizer *t, er_text *out, er_err *err)
         const er_added *a = &t->added[i];
         ER_TRY(er_text_format(out, err, "%s\n    {\"id\": %d, ", i ? "," : "", (int)a->id));
         ER_TRY(put_string(out, "\"content\": ", a->text.at, "", err));
-        ER_TRY(er_text_format(out, err,
-                              ", \"single_word\": %s, \"lstrip\": %s, \"rstrip\": %s, \"normalized\": %s, \"special\": %s}",
-                              truth(a->single_word), truth(a->left_strip), truth(a->right_strip), truth(a->normalized),
-                              truth(a->special)));
+        ER_TRY(er_text_format(
+            out, err, ", \"single_word\": %s, \"lstrip\": %s, \"rstrip\": %s, \"normalized\": %s, \"special\": %s}",
+            truth(a->single_word), truth(a->left_strip), truth(a->right_strip), truth(a->normalized),
+            truth(a->special)));
     }
     return er_text_add(out, t->added_count ? "\n  ],\n" : "],\n", err);
 }
@@ -44,8 +44,9 @@ static int put_normalizer(const er_tokenizer *t, er_text *out, er_err *err)
 {
     const er_normalizer *z = &t->normalizer;
     if (z->count == 0) return er_text_add(out, "  \"normalizer\": null,\n", err);
-    ER_TRY(er_text_add(out, z->count == 1 ? "  \"normalizer\": " : "  \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [",
-                       err));
+    ER_TRY(er_text_add(
+        out, z->count == 1 ? "  \"normalizer\": " : "  \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [",
+        err));
     for (int i = 0; i < z->count; i++) {
         if (i) ER_TRY(er_text_add(out, ", ", err));
         ER_TRY(put_normal(&z->steps[i], out, err));
@@ -56,11 +57,12 @@ static int put_normalizer(const er_tokenizer *t, er_text *out, er_err *err)
 static int put_step(const er_step *s, er_text *out, er_err *err)
 {
     if (s->kind == ER_STEP_DIGITS)
-        return er_text_format(out, err, "{\"type\": \"Digits\", \"individual_digits\": %s}", truth(s->behavior == ER_ISOLATED));
+        return er_text_format(out, err, "{\"type\": \"Digits\", \"individual_digits\": %s}",
+                              truth(s->behavior == ER_ISOLATED));
     if (s->kind == ER_STEP_BYTES)
-        return er_text_format(out, err,
-                              "{\"type\": \"ByteLevel\", \"add_prefix_space\": %s, \"trim_offsets\": true, \"use_regex\": %s}",
-                              truth(s->prefix_space), truth(!s->plain));
+        return er_text_format(
+            out, err, "{\"type\": \"ByteLevel\", \"add_prefix_space\": %s, \"trim_offsets\": true, \"use_regex\": %s}",
+            truth(s->prefix_space), truth(!s->plain));
     ER_TRY(er_text_format(out, err, "{\"type\": \"Split\", \"pattern\": {\"%s\": ", s->literal ? "String" : "Regex"));
     ER_TRY(er_text_json(out, s->pattern, err));
     return er_text_format(out, err, "}, \"behavior\": \"%s\", \"invert\": %s}", er_behavior_name(s->behavior),
@@ -79,12 +81,12 @@ static int put_pieces(const er_tokenizer *t, er_text *out, er_err *err)
     return er_text_add(out, "]},\n", err);
 }
 
-static int put_template_tokens(const er_tokenizer *t, er_text *out, const int32_t *ids, int count, int segment, int *parts,
-                               er_err *err)
+static int put_template_tokens(const er_tokenizer *t, er_text *out, const int32_t *ids, int count, int segment,
+                               int *parts, er_err *err)
 {
     for (int i = 0; i < count; i++) {
-        ER_TRY(put_string(out, (*parts)++ ? ", {\"SpecialToken\": {\"id\": " : "{\"SpecialToken\": {\"id\": ", t->text[ids[i]].at,
-                          "", err));
+        ER_TRY(put_string(out, (*parts)++ ? ", {\"SpecialToken\": {\"id\": " : "{\"SpecialToken\": {\"id\": ",
+                          t->text[ids[i]].at, "", err));
         ER_TRY(er_text_format(out, err, ", \"type_id\": %d}}", segment));
     }
     return 0;
@@ -137,8 +139,11 @@ static int put_decoder(const er_tokenizer *t, er_text *out, er_err *err)
 {
     const er_decoder *d = &t->decoder;
     if (er_pretokenizer_is_bytes(&t->pieces))
-        return er_text_add(out, "  \"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, "
-                                "\"use_regex\": true},\n", err);
+        return er_text_add(
+            out,
+            "  \"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, "
+            "\"use_regex\": true},\n",
+            err);
     ER_TRY(er_text_add(out, "  \"decoder\": {\"type\": \"Sequence\", \"decoders\": [", err));
     for (int i = 0; i < d->replace.count; i++) {
         ER_TRY(put_normal(&d->replace.steps[i], out, err));
@@ -194,8 +199,10 @@ static int put_merges(const er_tokenizer *t, er_text *out, er_err *err)
 
 static int put_model(const er_tokenizer *t, er_text *out, er_err *err)
 {
-    ER_TRY(er_text_add(out, "  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": ", err));
-    ER_TRY(t->model_unknown >= 0 ? er_text_json(out, t->text[t->model_unknown].at, err) : er_text_add(out, "null", err));
+    ER_TRY(
+        er_text_add(out, "  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": ", err));
+    ER_TRY(t->model_unknown >= 0 ? er_text_json(out, t->text[t->model_unknown].at, err)
+                                 : er_text_add(out, "null", err));
     ER_TRY(er_text_format(out, err,
                           ",\n    \"continuing_subword_prefix\": null,\n    \"end_of_word_suffix\": null,\n"
                           "    \"fuse_unk\": %s,\n    \"byte_fallback\": %s,\n    \"ignore_merges\": %s,\n",

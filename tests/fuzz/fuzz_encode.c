@@ -11,17 +11,22 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char other_json[] =
-    "{\"model\": {\"vocab\": {\"<unk>\": 0, \"a\": 1, \"b\": 2, \"ab\": 3, \"\xE2\x96\x81\": 4, \"\xE2\x96\x81\x61\": 5, \"<0x0A>\": 6, "
-    "\"<0xFF>\": 7, \"\xE2\x96\x81\xE2\x96\x81\": 8}, \"merges\": [\"a b\", \"\xE2\x96\x81 a\", \"\xE2\x96\x81 \xE2\x96\x81\"], "
+    "{\"model\": {\"vocab\": {\"<unk>\": 0, \"a\": 1, \"b\": 2, \"ab\": 3, \"\xE2\x96\x81\": 4, \"\xE2\x96\x81\x61\": "
+    "5, \"<0x0A>\": 6, "
+    "\"<0xFF>\": 7, \"\xE2\x96\x81\xE2\x96\x81\": 8}, \"merges\": [\"a b\", \"\xE2\x96\x81 a\", \"\xE2\x96\x81 "
+    "\xE2\x96\x81\"], "
     "\"unk_token\": \"<unk>\", \"byte_fallback\": true, \"fuse_unk\": true}, \"added_tokens\": ["
     "{\"id\": 9, \"content\": \"<s>\", \"special\": true, \"lstrip\": true, \"rstrip\": true}, "
-    "{\"id\": 10, \"content\": \"<w>\", \"single_word\": true}, {\"id\": 11, \"content\": \"\xC3\xA9!\", \"normalized\": true}], "
-    "\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFKC\"}, {\"type\": \"Prepend\", \"prepend\": \"\xE2\x96\x81\"}, "
+    "{\"id\": 10, \"content\": \"<w>\", \"single_word\": true}, {\"id\": 11, \"content\": \"\xC3\xA9!\", "
+    "\"normalized\": true}], "
+    "\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFKC\"}, {\"type\": \"Prepend\", "
+    "\"prepend\": \"\xE2\x96\x81\"}, "
     "{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, \"content\": \"\xE2\x96\x81\"}]}, "
     "\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Digits\"}, {\"type\": \"Split\", "
     "\"pattern\": {\"Regex\": \"\\\\w*-|\\\\s+(?!\\\\S)\"}, \"behavior\": \"MergedWithNext\"}, {\"type\": \"Split\", "
     "\"pattern\": {\"String\": \"--\"}, \"behavior\": \"MergedWithPrevious\"}]}, \"decoder\": {\"type\": \"Sequence\", "
-    "\"decoders\": [{\"type\": \"Replace\", \"pattern\": {\"String\": \"\xE2\x96\x81\"}, \"content\": \" \"}, {\"type\": \"ByteFallback\"}, "
+    "\"decoders\": [{\"type\": \"Replace\", \"pattern\": {\"String\": \"\xE2\x96\x81\"}, \"content\": \" \"}, "
+    "{\"type\": \"ByteFallback\"}, "
     "{\"type\": \"Fuse\"}, {\"type\": \"Strip\", \"content\": \" \", \"start\": 1, \"stop\": 1}]}}";
 
 static void through(const er_tokenizer *t, const char *text, size_t size, int lossless)

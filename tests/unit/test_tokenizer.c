@@ -30,7 +30,7 @@ static er_tokenizer *open_fixture(void)
     return t;
 }
 
-/* --- files that are refused -------------------------------------------------------------------------------------------- */
+/* --- files that are refused --------------------------------------------------------------------------------------- */
 
 #define FILE_OF(model, rest)                                                                                           \
     "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2}, \"merges\": [\"a b\"]" model "},"    \
@@ -63,21 +63,26 @@ static void test_unsupported(void **unused)
     refused(FILE_OF(", \"end_of_word_suffix\": \"</w>\"", ""), no, "end_of_word_suffix '</w>'");
     refused(FILE_OF(", \"byte_fallback\": true", ""), no, "byte_fallback");
     refused(FILE_OF("", ", \"normalizer\": {\"type\": \"Lowercase\"}"), no, "normalizer 'Lowercase'");
-    refused(FILE_OF("", ", \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"BertNormalizer\"}]}"), no,
-            "normalizer 'BertNormalizer'");
+    refused(
+        FILE_OF("", ", \"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"BertNormalizer\"}]}"),
+        no, "normalizer 'BertNormalizer'");
     refused(FILE_OF("", ", \"normalizer\": {\"type\": \"Replace\", \"pattern\": {\"Regex\": \"a\"}}"), no, "Regex");
     refused(FILE_OF("", ", \"post_processor\": {\"type\": \"BertProcessing\"}"), no, "post-processor 'BertProcessing'");
     refused(FILE_OF("", ", \"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": []}"), no, "0 texts");
-    refused(FILE_OF("", ", \"post_processor\": {\"type\": \"Sequence\", \"processors\": [" TEMPLATE ", " TEMPLATE "]}"), no,
-            "more than one");
-    static const char meta[] = "{\"model\": {\"vocab\": {\"a\": 0}, \"merges\": []}, \"pre_tokenizer\": {\"type\": \"Metaspace\"}}";
+    refused(FILE_OF("", ", \"post_processor\": {\"type\": \"Sequence\", \"processors\": [" TEMPLATE ", " TEMPLATE "]}"),
+            no, "more than one");
+    static const char meta[] =
+        "{\"model\": {\"vocab\": {\"a\": 0}, \"merges\": []}, \"pre_tokenizer\": {\"type\": \"Metaspace\"}}";
     refused(meta, no, "pre-tokenizer 'Metaspace'");
-    static const char words[] = "{\"model\": {\"vocab\": {\"a\": 0}, \"merges\": []}, \"decoder\": {\"type\": \"WordPiece\"}}";
+    static const char words[] =
+        "{\"model\": {\"vocab\": {\"a\": 0}, \"merges\": []}, \"decoder\": {\"type\": \"WordPiece\"}}";
     refused(words, no, "'WordPiece'");
-    static const char mixed[] = "{\"model\": {\"vocab\": {\"a\": 0}, \"merges\": []}, \"decoder\": {\"type\": \"ByteLevel\"}}";
+    static const char mixed[] =
+        "{\"model\": {\"vocab\": {\"a\": 0}, \"merges\": []}, \"decoder\": {\"type\": \"ByteLevel\"}}";
     refused(mixed, no, "without ByteLevel");
-    static const char *const patterns[] = {"[[:alpha:]]", "[a-z&&[^b]]", "\\\\bx", "(?m:.)", "(?x)a", "(*FAIL)", "[\\\\W]", "a{2}+",
-                                           "\\\\h", "(a)\\\\1", "\\\\p{Nonsense}", "[a", "\\\\xE9", "(", "a{3}?", "[]a]", "x(?i)y"};
+    static const char *const patterns[] = {
+        "[[:alpha:]]", "[a-z&&[^b]]",     "\\\\bx", "(?m:.)",  "(?x)a", "(*FAIL)", "[\\\\W]", "a{2}+", "\\\\h",
+        "(a)\\\\1",    "\\\\p{Nonsense}", "[a",     "\\\\xE9", "(",     "a{3}?",   "[]a]",    "x(?i)y"};
     for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++) {
         er_text json = ER_TEXT_INIT;
         er_text_format(&json, NULL, SPLIT("%s"), patterns[i]);
@@ -108,8 +113,10 @@ static void test_malformed(void **unused)
     refused(FILE_OF("", ", \"added_tokens\": [{\"id\": 0, \"content\": \"b\"}]"), bad, "added token 'b'");
     refused(FILE_OF("", ", \"added_tokens\": [{\"id\": 0, \"content\": \"c\"}]"), bad, "share id 0");
     refused(FILE_OF("", ", \"added_tokens\": [{\"id\": 3}]"), bad, "no content");
-    refused(FILE_OF("", ", \"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": [{\"SpecialToken\": {\"id\": \"x\"}}, "
-                        "{\"Sequence\": {\"id\": \"A\"}}], \"special_tokens\": {\"x\": {\"ids\": [7]}}}"), bad, "without a token");
+    refused(FILE_OF("", ", \"post_processor\": {\"type\": \"TemplateProcessing\", \"single\": [{\"SpecialToken\": "
+                        "{\"id\": \"x\"}}, "
+                        "{\"Sequence\": {\"id\": \"A\"}}], \"special_tokens\": {\"x\": {\"ids\": [7]}}}"),
+            bad, "without a token");
     refused(FILE_OF("", ", \"normalizer\": {\"type\": \"Sequence\"}"), bad, "normalizers");
 }
 
@@ -123,7 +130,7 @@ static void test_missing_file(void **unused)
     er_tokenizer_close(NULL);
 }
 
-/* --- bytes -------------------------------------------------------------------------------------------------------------- */
+/* --- bytes -------------------------------------------------------------------------------------------------------- */
 
 static void test_byte_alphabet(void **unused)
 {
@@ -165,7 +172,8 @@ static void test_broken_utf8(void **unused)
         if (n) assert_memory_equal(back.at, text, n);
     }
     static const char broken[] = "the \xFF 12\xE2\x82<|endoftext|>\xED\xA0\x80!";
-    static const char *const pieces[] = {"the ", "\xFF", " 12", "\xE2", "\x82", "<|endoftext|>", "\xED", "\xA0", "\x80", "!"};
+    static const char *const pieces[] = {"the ",          "\xFF", " 12",  "\xE2", "\x82",
+                                         "<|endoftext|>", "\xED", "\xA0", "\x80", "!"};
     ids.count = 0;
     ok(er_encode(t, &ids, broken, sizeof broken - 1, 0, &err));
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++)
@@ -228,7 +236,7 @@ static void test_decode_edges(void **unused)
     er_tokenizer_close(t);
 }
 
-/* --- GGUF's parts ---------------------------------------------------------------------------------------------------------- */
+/* --- GGUF's parts ------------------------------------------------------------------------------------------------- */
 
 static er_tokenizer_parts parts_of_alphabet(char names[260][8], const char *tokens[260])
 {
@@ -241,8 +249,15 @@ static er_tokenizer_parts parts_of_alphabet(char names[260][8], const char *toke
     tokens[257] = "Ġt";
     tokens[258] = "12";
     tokens[259] = "AB";
-    return (er_tokenizer_parts){.tokens = tokens, .token_count = 260, .merges = merges, .merge_count = 4, .pre = "smollm",
-                                .bos = 0, .eos = 1, .unk = -1, .pad = 999};
+    return (er_tokenizer_parts){.tokens = tokens,
+                                .token_count = 260,
+                                .merges = merges,
+                                .merge_count = 4,
+                                .pre = "smollm",
+                                .bos = 0,
+                                .eos = 1,
+                                .unk = -1,
+                                .pad = 999};
 }
 
 static void test_parts(void **unused)
@@ -316,12 +331,13 @@ static void test_hash_differs(void **unused)
     }
 }
 
-/* --- threads and memory ------------------------------------------------------------------------------------------------------ */
+/* --- threads and memory ------------------------------------------------------------------------------------------- */
 
 static void test_threads(void **unused)
 {
     (void)unused;
-    static const char text[] = "The rain of 1984 didn't stop\n\n  in the village <|endoftext|> \xF0\x9F\x98\x80 caf\xC3\xA9 \xFF.";
+    static const char text[] =
+        "The rain of 1984 didn't stop\n\n  in the village <|endoftext|> \xF0\x9F\x98\x80 caf\xC3\xA9 \xFF.";
     er_tokenizer *t = open_fixture();
     er_err err = ER_ERR_INIT;
     er_ids want = {0};
@@ -346,10 +362,13 @@ static void test_threads(void **unused)
 static int work_through(void)
 {
     static const char json[] =
-        "{\"model\": {\"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2, \"\xC3\x83\": 3, \"\xC2\xA9\": 4, \"\xC4\xA0\": 5}, \"merges\": [\"a b\"]}, "
+        "{\"model\": {\"vocab\": {\"a\": 0, \"b\": 1, \"ab\": 2, \"\xC3\x83\": 3, \"\xC2\xA9\": 4, \"\xC4\xA0\": 5}, "
+        "\"merges\": [\"a b\"]}, "
         "\"added_tokens\": [{\"id\": 6, \"content\": \"<s>\", \"special\": true, \"normalized\": true}], "
-        "\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFC\"}, {\"type\": \"Prepend\", \"prepend\": \"a\"}]}, "
-        "\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Digits\", \"individual_digits\": true}, "
+        "\"normalizer\": {\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFC\"}, {\"type\": \"Prepend\", "
+        "\"prepend\": \"a\"}]}, "
+        "\"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Digits\", \"individual_digits\": "
+        "true}, "
         "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"\\\\s+\"}, \"behavior\": \"MergedWithNext\"}, "
         "{\"type\": \"ByteLevel\", \"add_prefix_space\": true}]}, \"decoder\": {\"type\": \"ByteLevel\"}}";
     er_tokenizer *t = NULL;

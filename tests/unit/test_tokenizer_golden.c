@@ -31,7 +31,7 @@ static const char *place(char *out, size_t size, const char *variable, const cha
     return out;
 }
 
-/* --- the tokenizers -------------------------------------------------------------------------------------------------- */
+/* --- the tokenizers ----------------------------------------------------------------------------------------------- */
 
 static er_tokenizer *from_gguf(const char *path)
 {
@@ -73,7 +73,7 @@ static er_tokenizer *open_named(const char *name)
     return t;
 }
 
-/* --- figures: number and hash of ids ----------------------------------------------------------------------------------- */
+/* --- figures: number and hash of ids ------------------------------------------------------------------------------ */
 
 typedef struct figure {
     const er_tokenizer *t;
@@ -122,8 +122,8 @@ static int figure_end(figure *f, const char *tokenizer, const char *what)
     int64_t ids = json_integer_value(json_object_get(want, "ids"));
     int same = expected && !strcmp(text, expected) && ids == f->count;
     if (!same)
-        print_error("%s, %s: %lld ids with hash %s, expected %lld with %s\n", tokenizer, what, (long long)f->count, text,
-                    (long long)ids, expected ? expected : "none");
+        print_error("%s, %s: %lld ids with hash %s, expected %lld with %s\n", tokenizer, what, (long long)f->count,
+                    text, (long long)ids, expected ? expected : "none");
     er_hasher_free(f->hash);
     er_ids_free(&f->ids);
     er_text_free(&f->back);
@@ -132,12 +132,13 @@ static int figure_end(figure *f, const char *tokenizer, const char *what)
 
 /* The strings of random_texts() in tokenizer_reference.py. */
 static const char *const atoms[] = {
-    " ", " ", " ", "  ", "   ", "\n", "\n\n", "\r\n", "\t", "the", "The", " of", "ing", "Paris", "'s", "'S", "'\u017f", "'re", "'LL",
-    "'d", "'", "\u2019s", "1", "42", "1984", "\u00bd", "\u2167", "\u0663", "!", "?!", "...", " -", "--", "(", ")]", "{}", "\u00e9",
-    "e\u0301", "\u00c5", "A\u030a", "\u00df", "\u0416", "\u0448\u0435", "\u03b1\u03b2", "\u4f60\u597d", "\u3053\u3093",
-    "\ud55c\uad6d", "\u1112\u1161\u11ab", "\u0627\u0644", "\u0915\u094d\u0937", "\u0e01\u0e33", "\U0001f600",
-    "\U0001f469\u200d\U0001f680", "\u200b", "\u00a0", "\xC2\x85", "\u180e", "\u2028", "\u3000", "\ufeff", "\u00ad", "\u2581", "<s>",
-    "</s>", "<|endoftext|>", "<|im_start|>", "<|begin_of_text|>", "<think>", "<0x0A>", "_", "a_b", "http://", "", "\x7f"};
+    " ", " ", " ", "  ", "   ", "\n", "\n\n", "\r\n", "\t", "the", "The", " of", "ing", "Paris", "'s", "'S", "'\u017f",
+    "'re", "'LL", "'d", "'", "\u2019s", "1", "42", "1984", "\u00bd", "\u2167", "\u0663", "!", "?!", "...", " -", "--",
+    "(", ")]", "{}", "\u00e9", "e\u0301", "\u00c5", "A\u030a", "\u00df", "\u0416", "\u0448\u0435", "\u03b1\u03b2",
+    "\u4f60\u597d", "\u3053\u3093", "\ud55c\uad6d", "\u1112\u1161\u11ab", "\u0627\u0644", "\u0915\u094d\u0937",
+    "\u0e01\u0e33", "\U0001f600", "\U0001f469\u200d\U0001f680", "\u200b", "\u00a0", "\xC2\x85", "\u180e", "\u2028",
+    "\u3000", "\ufeff", "\u00ad", "\u2581", "<s>", "</s>", "<|endoftext|>", "<|im_start|>", "<|begin_of_text|>",
+    "<think>", "<0x0A>", "_", "a_b", "http://", "", "\x7f"};
 enum { ATOMS = sizeof atoms / sizeof *atoms, NUL_ATOM = ATOMS - 2 };
 
 static uint64_t state;
@@ -277,7 +278,7 @@ static void test_known_ids(void **unused)
     er_tokenizer_close(t);
 }
 
-/* --- small tokenizers: one component or flag each ---------------------------------------------------------------------- */
+/* --- small tokenizers: one component or flag each ----------------------------------------------------------------- */
 
 static er_tokenizer *case_tokenizer(json_t *entry)
 {
