@@ -65,7 +65,8 @@ static void scores_equal_torch(void **state)
             assert_int_equal(test_floats(want, 512, json_object_get(text, "logprobs")), ids.count);
             OK(er_score_ids(&r.view, got, ids.at, ids.count, r.work, &err));
             for (int64_t t = 1; t < ids.count; t++)
-                if (!(fabsf(got[t] - want[t]) <= 1e-4f)) fail_msg("token %d: %g, torch %g", (int)t, got[t], want[t]);
+                if (!(fabsf(got[t] - want[t]) <= 1e-4f))
+                    fail_msg("token %d: %g, torch %g", (int)t, (double)got[t], (double)want[t]);
             json_t *greedy = json_object_get(text, "greedy");
             size_t steps = test_floats(gap, 64, json_object_get(text, "greedy_gap"));
             int64_t before = ids.count;
