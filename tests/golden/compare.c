@@ -76,7 +76,7 @@ static json_t *load_lines(const char *folder, const char *name)
 static double number(const json_t *object, const char *key)
 {
     const json_t *v = json_object_get(object, key);
-    return json_is_number(v) ? json_number_value(v) : NAN;
+    return json_is_number(v) ? json_number_value(v) : (double)NAN;
 }
 
 /* Lines of events that have `key`, in file order. */
@@ -107,7 +107,7 @@ static void compare_targets(const json_t *golden, const json_t *events)
             for (size_t t = 0; t < 4; t++) {
                 json_t *got = json_is_object(losses) ? json_array_get(json_object_get(losses, terms[t]), s)
                                                      : json_array_get(json_array_get(losses, s), t);
-                double w = at(step, t), g = json_is_number(got) ? json_number_value(got) : NAN;
+                double w = at(step, t), g = json_is_number(got) ? json_number_value(got) : (double)NAN;
                 snprintf(where, sizeof where, "target %zu step %zu %s", i, s, terms[t]);
                 note(LOSS, fabs(g - w) / fmax(0.01, 0.01 * fabs(w)), where);
             }
@@ -176,7 +176,7 @@ static void compare_group(const json_t *got, const json_t *want, const char *whe
         json_t *list = json_object_get(want, nll[k]);
         for (size_t i = 0; i < json_array_size(list); i++) {
             json_t *g = json_array_get(json_object_get(got, nll[k]), i);
-            note(NLL, json_is_number(g) ? fabs(json_number_value(g) - at(list, i)) : NAN, where);
+            note(NLL, json_is_number(g) ? fabs(json_number_value(g) - at(list, i)) : (double)NAN, where);
         }
         compare_flags(json_object_get(got, ok[k]), json_object_get(want, ok[k]), where);
     }
