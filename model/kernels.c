@@ -20,7 +20,7 @@ static _Thread_local struct {
     size_t bytes;
 } scratch;
 
-/* --- start ------------------------------------------------------------------------------------------------------- */
+/* --- start -------------------------------------------------------------------------------------------------------- */
 /* Flushing of denormals shows in arithmetic, on any CPU. */
 static int mode_is_default(void)
 {
@@ -87,7 +87,7 @@ void er_kernels_stop(void)
     }
 }
 
-/* --- what kernels share -------------------------------------------------------------------------------------------- */
+/* --- what kernels share ------------------------------------------------------------------------------------------- */
 int er_kernels_threads(double work)
 {
     return omp_in_parallel() || work < 1e5 ? 1 : omp_get_max_threads();
@@ -142,7 +142,7 @@ static const er_kernels *kernels(void)
     return active;
 }
 
-/* --- products ------------------------------------------------------------------------------------------------------ */
+/* --- products ----------------------------------------------------------------------------------------------------- */
 static void check_matrix(const er_matrix *w, int64_t m)
 {
     ER_ALWAYS(w->dtype == ER_F32 || w->dtype == ER_F16 || w->dtype == ER_BF16);
@@ -174,7 +174,7 @@ void er_gram64(double *g, const float *x, int64_t ldx, int64_t m, int64_t n)
     kernels()->gram64(g, x, ldx, m, n);
 }
 
-/* --- rows: large calls are cut by rows or by runs of elements ---------------------------------------------------- */
+/* --- rows: large calls are cut by rows or by runs of elements ----------------------------------------------------- */
 float er_dot(const float *a, const float *b, int64_t n)
 {
     return kernels()->dot(a, b, n);
@@ -260,7 +260,7 @@ void er_exp_shifted(float *out, const float *row, float shift, int64_t n)
     kernels()->exp_shifted(out, row, shift, n);
 }
 
-/* --- attention --------------------------------------------------------------------------------------------------- */
+/* --- attention ---------------------------------------------------------------------------------------------------- */
 void er_rope(float *x, const float *cosine, const float *sine, int64_t heads, int64_t head_dim, int64_t dim,
              int inverse)
 {

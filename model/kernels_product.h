@@ -40,7 +40,7 @@ enum { COLS = GEMM_COLS, LDA = GEMM_LDA };
 #include "model/kernels_gemm.h"
 enum { COLS64 = GEMM_COLS, LDA64 = GEMM_LDA };
 
-/* --- fp32 with weights --------------------------------------------------------------------------------------------- */
+/* --- fp32 with weights -------------------------------------------------------------------------------------------- */
 static void pack_rows(float *out, const job_f32 *job, int64_t i, int64_t rows, int64_t p, int64_t kc)
 {
     const float *a = job->a;
@@ -115,7 +115,7 @@ static void product_back(float *x_grad, int64_t ldx, const float *y_grad, int64_
     run_f32(&job);
 }
 
-/* --- fp64 ---------------------------------------------------------------------------------------------------------- */
+/* --- fp64 --------------------------------------------------------------------------------------------------------- */
 static void pack_rows64(double *out, const job_f64 *job, int64_t i, int64_t rows, int64_t p, int64_t kc)
 {
     const double *a = job->a;

@@ -110,7 +110,10 @@ ALWAYS_INLINE vec vec_fma(vec a, vec b, vec c) { VEC_EACH(vec, VEC, __builtin_fm
 ALWAYS_INLINE vec64 vec64_load(const double *p) { VEC_EACH(vec64, VEC64, p[i]); }
 ALWAYS_INLINE void vec64_put(double *p, vec64 a) { memcpy(p, a.v, sizeof a.v); }
 ALWAYS_INLINE vec64 vec64_set(double a) { VEC_EACH(vec64, VEC64, a); }
-ALWAYS_INLINE vec64 vec64_fma(vec64 a, vec64 b, vec64 c) { VEC_EACH(vec64, VEC64, __builtin_fma(a.v[i], b.v[i], c.v[i])); }
+ALWAYS_INLINE vec64 vec64_fma(vec64 a, vec64 b, vec64 c)
+{
+    VEC_EACH(vec64, VEC64, __builtin_fma(a.v[i], b.v[i], c.v[i]));
+}
 ALWAYS_INLINE vec vec_load_bf16(const uint16_t *p) { VEC_EACH(vec, VEC, er_bf16_to_float(p[i])); }
 ALWAYS_INLINE vec vec_load_f16(const uint16_t *p) { VEC_EACH(vec, VEC, er_f16_to_float(p[i])); }
 ALWAYS_INLINE void vec_transpose(vec t[VEC])

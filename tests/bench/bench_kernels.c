@@ -108,7 +108,8 @@ static void read_only(const shape *s, int copy)
 }
 
 enum { CALLS = 7 };
-static call *const calls[CALLS] = {blas_forward, ours_forward, ours_forward16, blas_back, ours_back, ours_back16, read_only};
+static call *const calls[CALLS] = {blas_forward, ours_forward, ours_forward16, blas_back,
+                                    ours_back,    ours_back16,  read_only};
 
 /* Time this thread had the CPU, or the clock where several threads work. */
 static double seconds(void)
@@ -198,7 +199,8 @@ int main(int argc, char **argv)
     }
     printf("%s, %d thread(s); OpenBLAS %s, 1. GF/s; GB/s of fp32 weights for few rows\n", er_kernels_name(),
            omp_get_max_threads(), openblas_get_corename());
-    printf("   m      n     k | forward: BLAS  ours ratio   bf16 | back: BLAS  ours ratio   bf16 |  read   ours  fwd  back\n");
+    printf("   m      n     k | forward: BLAS  ours ratio   bf16 |"
+           " back: BLAS  ours ratio   bf16 |  read   ours  fwd  back\n");
     for (int s = 0; s < 4; s++)
         for (int r = 0; r < 6; r++) bench_shape(rows[r], maps[s][0], maps[s][1], bytes);
     printf("Gram matrix, fp64\n     m      n |  dsyrk    ours ratio\n");

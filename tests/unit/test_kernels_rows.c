@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rows and attention: every instruction set of this CPU against plain loops by memcmp, gradients against differences. */
+/* Rows and attention: every instruction set of this CPU against plain loops by memcmp, gradients
+ * against differences. */
 #include "tests/unit/kernels_common.h"
 
-/* --- rows ---------------------------------------------------------------------------------------------------------- */
+/* --- rows --------------------------------------------------------------------------------------------------------- */
 static float tree(float lane[16])
 {
     for (int step = 8; step; step /= 2)
@@ -105,7 +106,8 @@ static double rms_loss(const float *x, const float *gain, const float *dy, int64
 {
     double square = 0, sum = 0;
     for (int64_t i = 0; i < n; i++) square += (double)x[i] * (double)x[i];
-    for (int64_t i = 0; i < n; i++) sum += (double)gain[i] * (double)x[i] / sqrt(square / (double)n + eps) * (double)dy[i];
+    double r = sqrt(square / (double)n + eps);
+    for (int64_t i = 0; i < n; i++) sum += (double)gain[i] * (double)x[i] / r * (double)dy[i];
     return sum;
 }
 
@@ -166,7 +168,7 @@ static void test_swiglu_back(void **state)
     free(gate), free(up), free(d);
 }
 
-/* --- positions and attention --------------------------------------------------------------------------------------- */
+/* --- positions and attention -------------------------------------------------------------------------------------- */
 static void test_rope(void **state)
 {
     (void)state;

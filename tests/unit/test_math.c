@@ -2,7 +2,7 @@
 /* Scalar functions against the C library in higher precision; element types. */
 #include "tests/unit/kernels_common.h"
 
-/* --- scalar functions ---------------------------------------------------------------------------------------------- */
+/* --- scalar functions --------------------------------------------------------------------------------------------- */
 /* Distance in units of the last place of the wanted value. */
 static double ulps(double got, long double want, int bits, int least)
 {
