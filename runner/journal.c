@@ -127,6 +127,15 @@ void er_journal_close(er_journal *j)
     er_free(j);
 }
 
+int er_journal_remove(er_journal *j, er_err *err)
+{
+    er_fault_point("before removing a journal");
+    int code = unlink(j->path) ? fail(j, err) : 0;
+    er_fault_point("after removing a journal");
+    er_journal_close(j);
+    return code;
+}
+
 int64_t er_journal_records(const er_journal *j) { return j->records; }
 
 static int write_all(int fd, const void *bytes, size_t n, int64_t at)

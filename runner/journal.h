@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The journal of a run: results of finished units that are not yet in a final file, so that an interruption loses at
- * most the units in flight. Rank 0 alone opens it.
+/* A journal: results of finished units that are not yet in a final file, so that an interruption loses at most the units
+ * in flight. A run has one of its scores and one of the batch at work (targets and keys). Rank 0 alone opens them.
  *
  * File: 16 bytes of head ("errata journal" and the bits version), then records
  *     magic u32, kind u32, key 16 bytes, payload length u64, XXH3-64 of the 32 bytes before and the payload u64, payload
  * in native byte order. A record is whole or it does not count: opening cuts the file behind its last whole record. A
- * journal of another bits version is emptied. It is removed at the end of a run, when all is in its final files. */
+ * journal of another bits version is emptied. It is removed when all that it holds is in its final file. */
 #ifndef ER_RUNNER_JOURNAL_H
 #define ER_RUNNER_JOURNAL_H
 
@@ -17,11 +17,13 @@
 
 typedef struct er_journal er_journal;
 
-enum er_journal_kind { ER_JOURNAL_TARGET = 1, ER_JOURNAL_SCORES = 2 };
+enum er_journal_kind { ER_JOURNAL_TARGET = 1, ER_JOURNAL_SCORES = 2, ER_JOURNAL_KEY = 3 };
 
 /* Opens or makes the file. *cut (NULL allowed) receives how many bytes of an unfinished record were dropped. */
 int er_journal_open(er_journal **out, const char *path, int64_t *cut, er_err *err);
 void er_journal_close(er_journal *j);
+/* Closes it and removes its file. */
+int er_journal_remove(er_journal *j, er_err *err);
 int64_t er_journal_records(const er_journal *j);
 
 /* Appends; the record is safe after er_journal_sync only. When the disk is full the file is cut back to its last whole

@@ -184,15 +184,12 @@ static int summary_json(er_text *t, const er_summary *s, const er_run *r, er_err
     return er_text_add(t, "\n}\n", err);
 }
 
-static int drop_journal(er_run *r, er_err *err)
+/* Left by a run that was killed between the last record and the end of its batch's journal. */
+static int drop_batch_journal(const er_run *r, er_err *err)
 {
     char *path = NULL;
-    er_journal_close(r->journal);
-    r->journal = NULL;
-    ER_TRY(er_run_path(r, &path, "journal.bin", err));
-    er_fault_point("before removing the journal");
+    ER_TRY(er_run_path(r, &path, "batch.journal", err));
     int code = unlink(path) && errno != ENOENT ? er_fail(err, ER_E_IO, "%s: %s", path, strerror(errno)) : 0;
-    er_fault_point("after removing the journal");
     er_free(path);
     return code;
 }
@@ -208,5 +205,9 @@ int er_outputs_write(er_run *r, const er_summary *s, er_err *err)
     if (!code) code = er_summary_csv(&t, s, err);
     if (!code) code = save_text(r, "summary.csv", &t, err);
     er_text_free(&t);
-    return code ? code : drop_journal(r, err);
+    if (code) return code;
+    er_journal *journal = r->journal;
+    r->journal = NULL;
+    ER_TRY(er_journal_remove(journal, err));
+    return drop_batch_journal(r, err);
 }

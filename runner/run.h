@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One run: edits of a job batch after batch, scores at the moments asked for, and the files of DESIGN section 8.
  *
- * Everything that took time is on disk as soon as it is done: targets and scores in the journal, batches in the
+ * Everything that took time is on disk as soon as it is done: targets and scores in a journal, batches in the
  * ledger. A run is therefore always "continued": what the folder holds is folded or looked up, the rest is computed,
  * and the final files are written from the whole. Only their times and hosts differ from those of a run that was never
  * interrupted. Functions are collective unless they say "rank 0". */

@@ -117,7 +117,7 @@ static int open_folder(er_run *r, er_err *err)
     ER_TRY(lock_folder(r, err));
     ER_TRY(er_save_sweep(r->setup.run, err));
     ER_TRY(er_save_sweep(r->ledger, err));
-    ER_TRY(er_run_path(r, &journal, "journal.bin", err));
+    ER_TRY(er_run_path(r, &journal, "scores.journal", err));
     int code = er_journal_open(&r->journal, journal, &cut, err);
     er_free(journal);
     ER_TRY(code);

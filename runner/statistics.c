@@ -27,6 +27,7 @@ typedef struct measuring {
     er_stats_key *keys;
     er_moment *sums, *before; /* this rank's blocks; rank 0: those of partials found at the start */
     uint8_t *mine, *done;     /* blocks in sums; rank 0: blocks in before */
+    uint8_t *counted;         /* rank 0: blocks that somebody has added in this pass */
     double *gram;
     er_view view;
     int64_t blocks;
@@ -34,6 +35,8 @@ typedef struct measuring {
     char writer[64];
     er_progress progress;
 } measuring;
+
+static int is_stored(const measuring *m, const er_stats_key *key, int eigen, int *found, er_err *err);
 
 /* --- blocks ------------------------------------------------------------------------------------------------------ */
 
@@ -60,7 +63,8 @@ static int count_block(void *context, int64_t block, const char *bytes, size_t n
 {
     measuring *m = context;
     er_reader r = {bytes, n, 0};
-    (void)block;
+    ER_ALWAYS(!m->counted[block] && !m->done[block]); /* a block that is added twice cannot be taken out again */
+    m->counted[block] = 1;
     er_progress_add(&m->progress, er_blob_get_number(&r));
     return er_blob_end(&r, "a block's result", err);
 }
@@ -99,6 +103,7 @@ static int start_pass(measuring *m, er_err *err)
     ER_TRY(er_alloc(&m->gram, (size_t)(f * f), err));
     ER_TRY(er_alloc(&m->mine, (size_t)m->blocks, err));
     ER_TRY(er_alloc(&m->done, (size_t)m->blocks, err));
+    ER_TRY(er_alloc(&m->counted, (size_t)m->blocks, err));
     if (m->s->world->rank != 0) return 0;
     ER_TRY(new_sums(&m->before, m, err));
     return er_store_partials(m->store, m->keys, m->layers, m->before, m->done, m->blocks, err);
@@ -110,8 +115,10 @@ static int store_moments(measuring *m, er_err *err)
         if (er_fixed_sum(m->sums[i].sum, m->before[i].sum, er_moment_elements(m->sums[i].n)))
             return er_fail(err, ER_E_NUMERIC, "layer %lld: the second moment leaves the 64.64 range",
                            (long long)m->layer[i]);
+        int found = 0;
         m->sums[i].tokens += m->before[i].tokens;
-        ER_TRY(er_store_put_moment(m->store, &m->keys[i], &m->sums[i], err));
+        ER_TRY(is_stored(m, &m->keys[i], 0, &found, err));
+        if (!found) ER_TRY(er_store_put_moment(m->store, &m->keys[i], &m->sums[i], err));
     }
     return er_store_drop_partials(m->store, m->keys, m->layers, err);
 }
@@ -119,8 +126,9 @@ static int store_moments(measuring *m, er_err *err)
 static int measure_blocks(measuring *m, er_err *err)
 {
     er_world *w = m->s->world;
-    er_units units = {"statistics", m->blocks, m->done, measure_block, count_block, m};
+    er_units units = {"statistics", m->blocks, NULL, measure_block, count_block, m};
     ER_TRY(er_world_agree(w, start_pass(m, err), err));
+    units.done = m->done;
     ER_TRY(name_writer(m, err));
     er_progress_start(&m->progress, "statistics", "tokens", m->before ? m->before[0].tokens : 0,
                       er_corpus_tokens(m->s->corpus));
@@ -190,6 +198,7 @@ static void close_measuring(measuring *m)
     er_free(m->gram);
     er_free(m->mine);
     er_free(m->done);
+    er_free(m->counted);
     er_view_close(&m->view);
     er_store_close(m->store);
 }
@@ -202,19 +211,46 @@ static int open_measuring(measuring *m, er_setup *s, int64_t count, er_err *err)
     return er_store_open(&m->store, s->job.stats.store, err);
 }
 
+static int is_stored(const measuring *m, const er_stats_key *key, int eigen, int *found, er_err *err)
+{
+    er_hash hash;
+    return er_store_hash(m->store, key, eigen, &hash, found, err);
+}
+
+/* Partials are those of a set of layers. A pass that was killed between its moments has left those of all its layers. */
+static int has_partials(measuring *m, const int64_t *layers, int64_t count, int *has, er_err *err)
+{
+    measuring all = *m;
+    uint8_t *done = NULL;
+    all.layers = count;
+    all.keys = NULL;
+    int code = er_alloc(&all.keys, (size_t)count, err);
+    for (int64_t i = 0; !code && i < count; i++) all.keys[i] = er_setup_stats_key(m->s, layers[i]);
+    if (!code) code = new_sums(&all.sums, &all, err);
+    if (!code) code = er_alloc(&done, (size_t)m->blocks, err);
+    if (!code) code = er_store_partials(m->store, all.keys, count, all.sums, done, m->blocks, err);
+    for (int64_t b = 0; !code && b < m->blocks; b++) *has |= done[b];
+    free_sums(all.sums, count);
+    er_free(all.keys);
+    er_free(done);
+    return code;
+}
+
 /* Rank 0 looks, everybody takes the list: m->layer, m->keys, m->layers. */
 static int list_missing(measuring *m, const int64_t *layers, int64_t count, int eigen, er_err *err)
 {
     er_world *w = m->s->world;
-    int code = 0;
+    int code = 0, all = 0;
     m->layers = 0;
     for (int64_t i = 0; !code && w->rank == 0 && i < count; i++) {
         er_stats_key key = er_setup_stats_key(m->s, layers[i]);
-        er_hash hash;
         int found = 0;
-        code = er_store_hash(m->store, &key, eigen, &hash, &found, err);
+        code = is_stored(m, &key, eigen, &found, err);
         if (!code && !found) m->layer[m->layers++] = layers[i];
     }
+    if (!code && w->rank == 0 && !eigen && m->layers && m->layers < count) code = has_partials(m, layers, count, &all, err);
+    for (int64_t i = 0; all && i < count; i++) m->layer[i] = layers[i];
+    if (all) m->layers = count;
     ER_TRY(er_world_agree(w, code, err));
     ER_TRY(er_world_bcast(w, &m->layers, sizeof m->layers, 0, err));
     ER_TRY(er_world_bcast(w, m->layer, m->layers * (int64_t)sizeof *m->layer, 0, err));

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gnuplot scripts. Everything that enters them is a number or a word of ours; the one text from a file, a phase's name,
+ * is reduced to harmless letters first, because gnuplot scripts can start programs. */
+#include "runner/report_parts.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const group_colour[ER_REPORT_GROUPS] = {"#1f5f99", "#c2571a", "#2e8b63"};
+static const char ink[] = "#4a4f57", line_grey[] = "#b9bec6", grid_grey[] = "#e6e8ec";
+enum { MOST_TRACES = 150, MOST_POINTS = 1000, MOST_BARS = 40 };
+
+/* --- shared ------------------------------------------------------------------------------------------------------ */
+
+static void begin(er_pen *p, int width, int height)
+{
+    er_pen_say(p, "set terminal svg size %d,%d dynamic rounded noenhanced font 'Helvetica,Arial,sans-serif,12'\n"
+               "set encoding utf8\nset datafile missing 'NaN'\nset border 3 lc rgb '%s'\n"
+               "set tics out nomirror textcolor rgb '%s'\nset xtics norotate\nset grid y lc rgb '%s' lt 1 lw 1\n"
+               "set key top left horizontal samplen 1.6 textcolor rgb '%s'\n", width, height, line_grey, ink, grid_grey, ink);
+}
+
+static void titles(er_pen *p, const char *title, const char *x, const char *y)
+{
+    er_pen_say(p, "set title \"%s\" textcolor rgb '%s'\nset xlabel \"%s\" textcolor rgb '%s'\n"
+               "set ylabel \"%s\" textcolor rgb '%s'\n", title, ink, x, ink, y, ink);
+}
+
+static void value(er_pen *p, double x)
+{
+    if (isfinite(x)) er_pen_say(p, " %.7g", x);
+    else er_pen_say(p, " NaN");
+}
+
+/* Dark blue over green to amber: the i-th of n, readable in print. */
+static void layer_colour(char out[8], int64_t i, int64_t n)
+{
+    static const double stops[3][3] = {{0x27, 0x3a, 0x6b}, {0x2a, 0x8c, 0x82}, {0xd9, 0xa4, 0x2b}};
+    double at = n > 1 ? 2.0 * (double)i / (double)(n - 1) : 0, rest = at < 1 ? at : at - 1;
+    const double *a = stops[at < 1 ? 0 : 1], *b = stops[at < 1 ? 1 : 2];
+    int c[3];
+    for (int k = 0; k < 3; k++) c[k] = (int)(a[k] + rest * (b[k] - a[k]));
+    snprintf(out, 8, "#%02x%02x%02x", (unsigned)c[0] & 255u, (unsigned)c[1] & 255u, (unsigned)c[2] & 255u);
+}
+
+/* --- scores against edits ---------------------------------------------------------------------------------------- */
+
+/* Rows "edits Eff error Gen error Spe error"; returns how many. */
+static int64_t curve_data(er_pen *p, const er_report *r, const char *block, const char *metric)
+{
+    const char *moment;
+    json_t *unused;
+    int64_t rows = 0;
+    er_pen_say(p, "$%s << EOD\n", block);
+    json_object_foreach(json_object_get(r->summary, "scores"), moment, unused) {
+        int64_t edits = er_report_edits_at(r, moment);
+        if (edits < 0) continue;
+        er_pen_say(p, "%lld", (long long)edits);
+        for (int g = 0; g < ER_REPORT_GROUPS; g++) {
+            const char *name = er_report_groups[g].name;
+            double error = 100 * er_report_score(r, moment, name, metric, "stderr");
+            value(p, 100 * er_report_score(r, moment, name, metric, "mean"));
+            value(p, isfinite(error) ? error : 0);
+        }
+        er_pen_say(p, "\n");
+        rows++;
+    }
+    er_pen_say(p, "EOD\n");
+    return rows;
+}
+
+static void curve_panel(er_pen *p, const char *block, const char *title)
+{
+    titles(p, title, "edits in the model", "%");
+    er_pen_say(p, "plot");
+    for (int g = 0; g < ER_REPORT_GROUPS; g++)
+        er_pen_say(p, "%s $%s using 1:%d:%d with yerrorbars lc rgb '%s' pt 7 ps 0.5 lw 1 notitle, $%s using 1:%d "
+                   "with lines lc rgb '%s' lw 2.2 title '%s'", g ? "," : "", block, 2 * g + 2, 2 * g + 3,
+                   group_colour[g], block, 2 * g + 2, group_colour[g], er_report_groups[g].title);
+    er_pen_say(p, "\n");
+}
+
+void er_figure_curves(er_pen *p, const er_report *r)
+{
+    size_t before = p->text.length;
+    begin(p, 900, 330);
+    er_pen_say(p, "set yrange [0:118]\nset ytics 0,20,100\nset offsets graph 0.03, graph 0.03, 0, 0\n");
+    int64_t rows = curve_data(p, r, "s", "success");
+    curve_data(p, r, "a", "accuracy");
+    er_pen_say(p, "set multiplot layout 1,2\n");
+    curve_panel(p, "s", "Success");
+    curve_panel(p, "a", "Accuracy");
+    er_pen_say(p, "unset multiplot\n");
+    if (rows < 2 && !p->code && p->text.at) p->text.at[p->text.length = before] = 0;
+}
+
+/* --- retention --------------------------------------------------------------------------------------------------- */
+
+static void bin_data(er_pen *p, const char *block, const er_bins *b)
+{
+    er_pen_say(p, "$%s << EOD\n", block);
+    for (int i = 0; i < b->count; i++) {
+        er_pen_say(p, "%.7g", 1 + 0.5 * (double)(b->bin[i].first + b->bin[i].last));
+        for (int g = 0; g < ER_REPORT_GROUPS; g++) value(p, 100 * b->bin[i].success[g]);
+        for (int g = 0; g < ER_REPORT_GROUPS; g++) value(p, 100 * b->bin[i].accuracy[g]);
+        er_pen_say(p, "\n");
+    }
+    if (!b->count) er_pen_say(p, "0 NaN NaN NaN NaN NaN NaN\n");
+    er_pen_say(p, "EOD\n");
+}
+
+static void retention_panel(er_pen *p, const char *title, int column, int has_edit, int has_end)
+{
+    titles(p, title, "place of the edit in the run", "%");
+    er_pen_say(p, "plot");
+    for (int g = 0; g < ER_REPORT_GROUPS; g++) {
+        if (has_edit)
+            er_pen_say(p, "%s $edit using 1:%d with lines lc rgb '%s' lw 1.4 dt (5,4) %s%s%s", g ? "," : "", column + g,
+                       group_colour[g], has_end ? "no" : "title '", has_end ? "title" : er_report_groups[g].title,
+                       has_end ? "" : "'");
+        if (has_end)
+            er_pen_say(p, "%s $end using 1:%d with linespoints lc rgb '%s' lw 2.2 pt 7 ps 0.45 title '%s'",
+                       g || has_edit ? "," : "", column + g, group_colour[g], er_report_groups[g].title);
+    }
+    er_pen_say(p, "\n");
+}
+
+void er_figure_retention(er_pen *p, const er_report *r)
+{
+    er_bins end, edit;
+    er_report_bins(&end, r, "at_end");
+    er_report_bins(&edit, r, "at_edit");
+    if (end.count < 2 && edit.count < 2) return;
+    begin(p, 900, 330);
+    er_pen_say(p, "set yrange [0:118]\nset ytics 0,20,100\nset offsets graph 0.03, graph 0.03, 0, 0\n");
+    bin_data(p, "end", &end);
+    bin_data(p, "edit", &edit);
+    er_pen_say(p, "set multiplot layout 1,2\n");
+    retention_panel(p, "Success", 2, edit.count > 0, end.count > 0);
+    retention_panel(p, "Accuracy", 2 + ER_REPORT_GROUPS, edit.count > 0, end.count > 0);
+    er_pen_say(p, "unset multiplot\n");
+}
+
+/* --- losses ------------------------------------------------------------------------------------------------------ */
+
+/* At most MOST_TRACES targets, evenly over the run. */
+static void trace_data(er_pen *p, const er_report *r)
+{
+    int64_t shown = r->target_count < MOST_TRACES ? r->target_count : MOST_TRACES;
+    er_pen_say(p, "$traces << EOD\n");
+    for (int64_t k = 0; k < shown; k++) {
+        const er_report_target *t = &r->targets[k * r->target_count / shown];
+        for (int64_t s = 0; s < t->steps; s++) {
+            er_pen_say(p, "%lld", (long long)s);
+            value(p, t->total[s] > 0 ? (double)t->total[s] : (double)NAN);
+            er_pen_say(p, "\n");
+        }
+        er_pen_say(p, "\n");
+    }
+    er_pen_say(p, "EOD\n");
+}
+
+void er_figure_losses(er_pen *p, const er_report *r)
+{
+    er_losses l;
+    if (!p->code) p->code = er_report_losses(&l, r, p->err);
+    if (p->code || !l.count) return;
+    begin(p, 900, 360);
+    trace_data(p, r);
+    er_pen_say(p, "$median << EOD\n");
+    for (int64_t s = 0; s < l.count; s++) {
+        er_pen_say(p, "%lld", (long long)s);
+        value(p, l.low[s] > 0 ? l.low[s] : (double)NAN);
+        value(p, l.middle[s] > 0 ? l.middle[s] : (double)NAN);
+        value(p, l.high[s] > 0 ? l.high[s] : (double)NAN);
+        er_pen_say(p, "\n");
+    }
+    er_pen_say(p, "EOD\n");
+    er_free(l.low);
+    titles(p, "", "step", "loss");
+    er_pen_say(p, "set logscale y\nset format y '%%g'\nset key top right\nset style fill transparent solid 0.16 noborder\n"
+               "plot $traces using 1:2 with lines lc rgb '#8c9db3' lw 0.7 title 'targets', $median using 1:2:4 "
+               "with filledcurves lc rgb '%s' title 'quartiles', $median using 1:3 with lines lc rgb '%s' lw 2.6 "
+               "title 'median'\n", group_colour[0], group_colour[0]);
+}
+
+/* --- layers ------------------------------------------------------------------------------------------------------ */
+
+typedef double layer_value(const er_report_layer *l);
+static double norm_of(const er_report_layer *l) { return l->update_norm; }
+static double residual_of(const er_report_layer *l) { return l->z_error; }
+static double capacity_of(const er_report_layer *l)
+{
+    return l->history_rank > 0 ? 100.0 * (double)(l->history_rows + l->requests) / (double)l->history_rank :
+           (double)NAN;
+}
+
+/* At most about MOST_POINTS batches a layer, the last one always among them. */
+static void layer_data(er_pen *p, const er_report *r, int64_t k, int64_t layer, layer_value *of, const char *name)
+{
+    int64_t rows = 0, at = 0;
+    for (int64_t i = 0; i < r->layer_count; i++) rows += r->layers[i].layer == layer;
+    int64_t stride = (rows + MOST_POINTS - 1) / MOST_POINTS;
+    er_pen_say(p, "$%s%lld << EOD\n", name, (long long)k);
+    for (int64_t i = 0; i < r->layer_count; i++) {
+        const er_report_layer *l = &r->layers[i];
+        if (l->layer != layer || ((rows - 1 - at++) % stride) != 0) continue;
+        er_pen_say(p, "%lld", (long long)l->batch + 1);
+        value(p, of(l));
+        er_pen_say(p, "\n");
+    }
+    er_pen_say(p, "EOD\n");
+}
+
+static void layer_panel(er_pen *p, const er_report *r, const char *name, layer_value *of, const char *title,
+                        const char *y)
+{
+    int64_t layers[ER_MOST_LAYERS], n = er_report_layer_list(r, layers, ER_MOST_LAYERS);
+    char colour[8];
+    for (int64_t k = 0; k < n; k++) layer_data(p, r, k, layers[k], of, name);
+    titles(p, title, "batch", y);
+    er_pen_say(p, "plot [*:*] [0:*]");
+    for (int64_t k = 0; k < n; k++) {
+        layer_colour(colour, k, n);
+        er_pen_say(p, "%s $%s%lld using 1:2 with linespoints lc rgb '%s' lw 1.8 pt 7 ps 0.35 title '%lld'",
+                   k ? "," : "", name, (long long)k, colour, (long long)layers[k]);
+    }
+    er_pen_say(p, "\n");
+}
+
+static int any_layer(const er_report *r, layer_value *of)
+{
+    for (int64_t i = 0; i < r->layer_count; i++)
+        if (isfinite(of(&r->layers[i]))) return 1;
+    return 0;
+}
+
+/* Whole batches on the axis, a title for the layers' key. */
+static void layer_axes(er_pen *p)
+{
+    er_pen_say(p, "set xtics norotate\nset format x '%%.0f'\nset offsets graph 0.03, graph 0.03, graph 0.18, 0\n"
+               "set key top left horizontal title 'layer' left\n");
+}
+
+static void few_batches(er_pen *p, const er_report *r)
+{
+    int64_t last = 0;
+    for (int64_t i = 0; i < r->layer_count; i++)
+        if (r->layers[i].batch > last) last = r->layers[i].batch;
+    if (last < 10) er_pen_say(p, "set xtics 1\n");
+}
+
+void er_figure_norms(er_pen *p, const er_report *r)
+{
+    if (!any_layer(r, norm_of)) return;
+    begin(p, 900, 340);
+    layer_axes(p);
+    few_batches(p, r);
+    er_pen_say(p, "set multiplot layout 1,2\n");
+    layer_panel(p, r, "u", norm_of, "Update norm", "Frobenius norm");
+    layer_panel(p, r, "z", residual_of, "Residual before the update", "mean norm");
+    er_pen_say(p, "unset multiplot\n");
+}
+
+void er_figure_capacity(er_pen *p, const er_report *r)
+{
+    if (!any_layer(r, capacity_of)) return;
+    begin(p, 900, 280);
+    layer_axes(p);
+    few_batches(p, r);
+    layer_panel(p, r, "c", capacity_of, "", "% of the rank");
+}
+
+void er_figure_spectra(er_pen *p, const er_report *r)
+{
+    char colour[8];
+    if (!r->spectrum_count) return;
+    begin(p, 900, 340);
+    titles(p, "", "eigenvalue, from the smallest", "value");
+    er_pen_say(p, "set logscale y\nset format y '10^{%%T}'\nset key top left horizontal title 'layer' left\n");
+    er_pen_say(p, "set terminal svg size 900,340 dynamic rounded enhanced font 'Helvetica,Arial,sans-serif,12'\n");
+    for (int64_t k = 0; k < r->spectrum_count; k++) {
+        const er_report_spectrum *s = &r->spectra[k];
+        layer_colour(colour, k, r->spectrum_count);
+        er_pen_say(p, "$e%lld << EOD\n", (long long)k);
+        for (int64_t i = 0; i < s->count; i++) {
+            value(p, s->index[i] + 1);
+            value(p, s->value[i] > 0 ? s->value[i] : (double)NAN);
+            er_pen_say(p, "\n");
+        }
+        er_pen_say(p, "EOD\n");
+        if (s->kept >= 0)
+            er_pen_say(p, "set arrow from %lld, graph 0 to %lld, graph 0.93 nohead lc rgb '%s' lw 1 dt (4,4)\n",
+                       (long long)s->kept, (long long)s->kept, colour);
+    }
+    er_pen_say(p, "plot");
+    for (int64_t k = 0; k < r->spectrum_count; k++) {
+        layer_colour(colour, k, r->spectrum_count);
+        er_pen_say(p, "%s $e%lld using 1:2 with lines lc rgb '%s' lw 1.8 title '%lld'", k ? "," : "", (long long)k,
+                   colour, (long long)r->spectra[k].layer);
+    }
+    er_pen_say(p, "\n");
+}
+
+/* --- times ------------------------------------------------------------------------------------------------------- */
+
+static void plain_word(char out[33], const char *name)
+{
+    size_t n = 0;
+    for (; name[n] && n < 32; n++) {
+        char c = name[n];
+        int good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == ' ';
+        out[n] = good ? c : '.';
+    }
+    out[n] = 0;
+}
+
+void er_figure_phases(er_pen *p, const er_report *r)
+{
+    double most = 0;
+    int64_t bars = 0;
+    char word[33];
+    for (int64_t i = 0; i < r->phase_count; i++) {
+        if (!strcmp(r->phases[i].name, "all")) continue;
+        if (r->phases[i].seconds > most) most = r->phases[i].seconds;
+        bars++;
+    }
+    if (bars > MOST_BARS) bars = MOST_BARS;
+    if (!(most > 0)) return;
+    begin(p, 900, (int)(70 + 26 * bars));
+    er_pen_say(p, "$t << EOD\n");
+    for (int64_t i = 0, at = 0; i < r->phase_count && at < bars; i++) {
+        if (!strcmp(r->phases[i].name, "all")) continue;
+        plain_word(word, r->phases[i].name);
+        er_pen_say(p, "\"%s\" %lld %.7g \"%.*f s\"\n", word, (long long)at++, r->phases[i].seconds,
+                   r->phases[i].seconds < 10 ? 2 : r->phases[i].seconds < 100 ? 1 : 0, r->phases[i].seconds);
+    }
+    er_pen_say(p, "EOD\nunset grid\nset grid x lc rgb '%s' lt 1 lw 1\nset border 2\nset style fill solid 0.85 noborder\n"
+               "set yrange [%lld.5:-0.5]\nset xrange [0:%.7g]\nset xlabel 'seconds' textcolor rgb '%s'\nunset key\n"
+               "plot $t using (0.5*$3):2:(0.5*$3):(0.34):ytic(1) with boxxyerror lc rgb '%s', "
+               "$t using 3:2:4 with labels left offset 0.6,0 textcolor rgb '%s'\n", grid_grey, (long long)bars - 1,
+               1.12 * most, ink, group_colour[0], ink);
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The parts of a report: the same data as gnuplot scripts (report_figures.c) and as tables (report_tables.c). */
+#ifndef ER_RUNNER_REPORT_PARTS_H
+#define ER_RUNNER_REPORT_PARTS_H
+
+#include "runner/report_data.h"
+#include "runner/report_doc.h"
+
+/* Edits in order of their place in the run, cut into bins of neighbours; means per bin. */
+enum { ER_MOST_BINS = 20 };
+typedef struct er_bins {
+    int count;
+    int64_t cases; /* edits in the run */
+    struct er_bin {
+        int64_t first, last, n; /* indices, scored cases */
+        double success[ER_REPORT_GROUPS], accuracy[ER_REPORT_GROUPS]; /* NAN: none */
+    } bin[ER_MOST_BINS];
+} er_bins;
+/* Of the cases scored at `moment`; count 0 when there are none. */
+void er_report_bins(er_bins *out, const er_report *r, const char *moment);
+
+/* Median over targets of the loss at each step (a target that stopped keeps its last loss), with quartiles. NAN-free;
+ * count 0 when no target has a loss. Freed with er_free(out->low). */
+typedef struct er_losses {
+    int64_t count; /* steps */
+    double *low, *middle, *high;
+} er_losses;
+int er_report_losses(er_losses *out, const er_report *r, er_err *err);
+
+/* Edits in the model at a moment of summary.json; -1: not one of the curve's. */
+int64_t er_report_edits_at(const er_report *r, const char *moment);
+int64_t er_report_layer_list(const er_report *r, int64_t *layers, int64_t most); /* distinct, in order of appearance */
+enum { ER_MOST_LAYERS = 64 };
+
+/* Each appends a gnuplot script, or nothing when the run has no such data. */
+typedef void er_figure_script(er_pen *pen, const er_report *r);
+er_figure_script er_figure_curves, er_figure_retention, er_figure_losses, er_figure_norms, er_figure_spectra,
+    er_figure_capacity, er_figure_phases;
+
+/* Each writes its section's tables. */
+void er_part_protocol(er_doc *d, const er_report *r);
+void er_part_scores(er_doc *d, const er_report *r);
+void er_part_retention(er_doc *d, const er_report *r);
+void er_part_losses(er_doc *d, const er_report *r);
+void er_part_layers(er_doc *d, const er_report *r);
+void er_part_spectra(er_doc *d, const er_report *r);
+void er_part_phases(er_doc *d, const er_report *r);
+void er_part_guards(er_doc *d, const er_report *r);
+void er_part_failed(er_doc *d, const er_report *r);
+void er_part_worst(er_doc *d, const er_report *r);
+void er_part_inputs(er_doc *d, const er_report *r);
+void er_part_repeat(er_doc *d, const er_report *r);
+
+/* "memit" -> its update rule in one line; NULL for a method that this version does not know. */
+const char *er_report_formula(const char *method);
+
+#endif

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# What the tests of whole runs share: a quiet Open MPI on one machine, a small job on the tiny model, comparison of two
+# run folders by bytes. Sourced from the root of the checkout with the program's path in ERRATA.
+set -uo pipefail
+: "${ERRATA:?the program under test}"
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+export OMPI_MCA_plm_rsh_agent=${OMPI_MCA_plm_rsh_agent:-/bin/false} OMPI_MCA_pml=${OMPI_MCA_pml:-ob1}
+export OMPI_MCA_btl=${OMPI_MCA_btl:-self,vader,tcp} OMPI_MCA_btl_tcp_if_include=${OMPI_MCA_btl_tcp_if_include:-lo}
+export OMPI_MCA_oob_tcp_if_include=${OMPI_MCA_oob_tcp_if_include:-lo} OMPI_MCA_hwloc_base_binding_policy=none
+export OMPI_MCA_mpi_yield_when_idle=1 HWLOC_COMPONENTS=-gl
+fixtures=$PWD/tests/fixtures
+work=$(mktemp -d "${TMPDIR:-/tmp}/errata.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
+fail() { echo "FAIL: $*"; exit 1; }
+mpi() { local n=$1; shift; timeout 300 mpirun -n "$n" "$@" </dev/null; }
+
+# tiny_job FILE EDITS BATCH [LINE...]: a job whose run and store lie in $work/now
+tiny_job() {
+    local file=$1 count=$2 batch=$3
+    shift 3
+    {
+        echo "model: {path: $fixtures/tiny-llama}"
+        echo "editor: {method: alphaedit, layers: [1, 2], v_num_grad_steps: 8, v_lr: 0.5, nullspace_threshold: 0.02, L2: 1}"
+        echo "data: {format: counterfact, path: $fixtures/tiny-facts.json, count: $count}"
+        echo "edit: {mode: sequential, batch: $batch}"
+        echo "templates: {file: $fixtures/tiny-templates.json}"
+        echo "out: $work/now"
+        echo "stats: {store: $work/now/store, corpus: {path: $fixtures/tiny-corpus.txt, documents: 40, max_tokens: 64}}"
+        printf '%s\n' "$@"
+    } >"$file"
+}
+
+# compared FOLDER: the files that must not differ, relative to FOLDER
+compared() {
+    (cd "$1" && find . -type f ! -name timings.jsonl ! -name env.json ! -name 'report.*' ! -name '*.lock' | sort)
+}
+
+# same_runs WANTED GOT: byte by byte, both ways
+same_runs() {
+    local f
+    diff <(compared "$1") <(compared "$2") >"$work/diff" || { cat "$work/diff"; return 1; }
+    local same=0
+    while read -r f; do
+        cmp "$1/$f" "$2/$f" || same=1
+    done < <(compared "$1")
+    [ $same = 0 ] && return 0
+    [ -z "${ERRATA_KEEP:-}" ] || { rm -rf "$ERRATA_KEEP"; cp -r "$work" "$ERRATA_KEEP"; } # to look at
+    return 1
+}
+
+no_temporaries() { [ -z "$(find "$1" -name '*.tmp' -print -quit)" ]; }

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# One job with 1 to 4 ranks, 1 and 2 threads and two unit sizes: every file but those that hold times is the same.
+. "$(dirname "$0")/common.sh"
+
+runs=0
+compare_all() { # NAME JOB ARGUMENT...
+    local name=$1 job=$2 n t u
+    shift 2
+    rm -rf "$work/now" "$work/wanted"
+    "$ERRATA" run "$job" "$@" >"$work/out" 2>&1 || { cat "$work/out"; fail "$name: one rank"; }
+    mv "$work/now" "$work/wanted"
+    for n in ${RANKS:-1 2 3 4}; do
+        for t in 1 2; do
+            for u in 1 3; do
+                OMP_NUM_THREADS=$t mpi "$n" "$ERRATA" run "$job" --set run.unit=$u "$@" >"$work/out" 2>&1 ||
+                    { cat "$work/out"; fail "$name: $n ranks, $t threads, unit $u"; }
+                same_runs "$work/wanted" "$work/now" || fail "$name: $n ranks, $t threads, unit $u: files differ"
+                no_temporaries "$work/now" || fail "$name: temporary files are left"
+                rm -rf "$work/now"
+                runs=$((runs + 1))
+            done
+        done
+    done
+    echo "NOTE $name: $(compared "$work/wanted" | wc -l) files are the same for ranks ${RANKS:-1 2 3 4}, 1 and 2 threads, unit 1 and 3"
+}
+
+tiny_job "$work/sequential.yaml" 6 2 "score: {every: 4}"
+compare_all sequential "$work/sequential.yaml"
+RANKS="2 3"
+tiny_job "$work/single.yaml" 3 1 "score: {at_end: false}"
+compare_all single "$work/single.yaml" --set edit.mode=single
+tiny_job "$work/generated.yaml" 4 4
+compare_all generated "$work/generated.yaml" --set templates.generate.seed=3 --set stats.sample.tokens=1200 \
+    --set "stats.sample.seed=2"
+echo "RESULT run_bits: $runs runs compared"
