@@ -16,9 +16,12 @@ static double number(const json_t *object, const char *key)
     return json_is_number(value) ? json_number_value(value) : (double)NAN;
 }
 
+/* Clamped, so that sums and products of what a damaged file says stay whole numbers. */
 static int64_t whole(const json_t *object, const char *key)
 {
-    return (int64_t)json_integer_value(json_object_get(object, key));
+    const json_int_t most = (json_int_t)1 << 40;
+    json_int_t n = json_integer_value(json_object_get(object, key));
+    return (int64_t)(n > most ? most : n < -most ? -most : n);
 }
 
 static int is_true(const json_t *object, const char *key, const char *word)
