@@ -100,11 +100,12 @@ int er_case_line(er_text *out, const er_run *r, const er_scoring *s, int64_t ind
 {
     const er_request *q = &r->setup.data.requests[index];
     int64_t batch = index / r->setup.batch;
-    const er_target *t = batch < r->head_count ? &r->heads[batch].targets[index % r->setup.batch] : NULL;
+    const er_target *t = NULL;
+    if (!r->foreign && batch < r->head_count) t = &r->heads[batch].targets[index % r->setup.batch];
     ER_TRY(er_text_format(out, err, "{\"case_id\":%lld,\"index\":%lld,\"batch\":%lld,\"moment\":\"%s\","
                           "\"edits_in_model\":%lld,\"status\":\"%s\",\"reason\":", (long long)q->case_id,
                           (long long)index, (long long)batch, s->moment, (long long)s->edits,
-                          !t ? "pending" : t->failed ? "failed" : "ok"));
+                          r->foreign ? "not edited" : !t ? "pending" : t->failed ? "failed" : "ok"));
     ER_TRY(t && t->failed ? er_text_json(out, t->reason, err) : er_text_add(out, "null", err));
     ER_TRY(put_flags(out, q->flags, err));
     for (int64_t g = 0; g < q->group_count; g++) ER_TRY(put_group(out, &q->groups[g], &score->groups[g], err));

@@ -211,7 +211,7 @@ static int evaluate(evaluation *e, er_case_score *out, const er_request *const *
     for (int64_t i = 0; i < count; i++) {
         ER_TRY(er_case_score_new(&out[i], requests[i], arena, err));
         if (encode_case(e, &out[i], requests[i], arena, err))
-            return er_prefix(err, "case %lld", (long long)requests[i]->case_id);
+            return er_prefix(err, "case %lld: ", (long long)requests[i]->case_id);
     }
     if (!e->count) return 0;
     ER_TRY(run_rows(e, scratch, err));

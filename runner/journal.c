@@ -164,7 +164,7 @@ int er_journal_add(er_journal *j, enum er_journal_kind kind, const er_hash *key,
     if (failed) {
         int code = fail(j, err);
         /* the tail is ignored by the next scan in any case; cutting it frees what a full disk lacks */
-        if (ftruncate(j->fd, j->end)) er_prefix(err, "cannot cut the unfinished record");
+        if (ftruncate(j->fd, j->end)) er_prefix(err, "the unfinished record cannot be cut off: ");
         return code;
     }
     er_fault_point("after journal record");

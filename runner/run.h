@@ -38,8 +38,9 @@ typedef struct er_run {
 
     /* rank 0 */
     int lock;
-    er_journal *journal;
-    er_record *heads; /* (setup.batches); the first head_count are in the ledger */
+    er_journal *journal; /* of scores; NULL: they are not kept (errata eval) */
+    er_record *heads;    /* (heads_room); the first head_count are in the ledger */
+    int64_t heads_room;
     er_hash *case_keys; /* (data.count) content of each case */
     er_scores scores;
     er_eigen *eigen;      /* per edited layer, where needed */
@@ -47,6 +48,7 @@ typedef struct er_run {
     er_progress edits;
 
     int64_t head_count; /* equal on all ranks */
+    int foreign;        /* the cases are not the run's edits (errata eval --data) */
     double started;
 } er_run;
 
@@ -54,6 +56,8 @@ typedef struct er_run {
 /* Locks the folder, removes what killed writers left, opens journal and ledger. Records behind the first whose
  * requests differ from the job's batch (a last, partial batch before count was raised) are removed. */
 int er_run_open_folder(er_run *r, er_err *err);
+/* Any rank. The lock of the run in `folder`, beside it; to be er_freed. */
+int er_run_lock_path(char **out, const char *folder, er_err *err);
 /* Rank 0. One line of timings.jsonl. */
 int er_run_time(er_run *r, const char *phase, int64_t batch, double seconds, er_err *err);
 /* Rank 0. job.resolved.yaml and env.json, at the start. */
@@ -65,12 +69,17 @@ int er_run_path(const er_run *r, char **out, const char *name, er_err *err);
 void er_run_close(er_run *r);
 
 /* --- run_score.c ------------------------------------------------------------------------------------------------- */
+/* Adds a scoring of the cases [first, first + count); r->scorings must have room. */
+int er_run_add_scoring(er_run *r, const char *moment, int64_t batch, int64_t edits, int64_t first, int64_t count,
+                       er_err *err);
 /* Fills scorings from the job. */
 int er_run_plan_scores(er_run *r, er_err *err);
 /* Rank 0. Key of case `index` at a state. */
 int er_run_score_key(const er_run *r, int64_t index, const er_hash *state, er_hash *key, er_err *err);
 /* Rank 0. State after batch b (-1: unedited), NULL while unknown. */
 const er_hash *er_run_state(const er_run *r, int64_t batch);
+/* Rank 0. Content of all cases, which keys need; er_run_load_scores does it, too. */
+int er_run_make_case_keys(er_run *r, er_err *err);
 /* Rank 0. Scores found in an earlier cases.jsonl and in the journal become known. */
 int er_run_load_scores(er_run *r, er_err *err);
 /* Rank 0. Cases of all scorings that are not scored yet. */
@@ -93,6 +102,11 @@ typedef struct er_run_options {
     int force;         /* measure statistics with too few tokens */
     const char *table; /* md, csv, tex or NULL for text: how the table is printed */
 } er_run_options;
+/* The whole of `errata eval`: scores of the run in `folder` with its first `at` edits (-1: all; must end a batch), and
+ * of its unedited model, on its own edited cases or on those of the file `data`. The table goes to stdout, lines go to
+ * FOLDER/eval/<moment>.jsonl (not with `data`). The folder may belong to a run at work. */
+int er_run_eval(er_world *w, const char *folder, int64_t at, const char *data, const er_run_options *options,
+                er_err *err);
 /* The whole of `errata run`. *failed: edits that failed. */
 int er_run_job(er_world *w, const char *path, const char *const *sets, size_t set_count,
                const er_run_options *options, int64_t *failed, er_err *err);

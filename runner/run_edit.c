@@ -426,7 +426,7 @@ static int solve_layer(batch *b, er_err *err)
     if (!all_finite(l->keys, b->applied * key_floats(b)))
         return er_fail(err, ER_E_NUMERIC, "layer %lld: a key is not finite", (long long)l->layer);
     if (editor->solve(&r->edit, b->step, b->values, l->keys, b->applied, &stats, history, w->data, u, err)) {
-        er_prefix(err, "layer %lld", (long long)l->layer);
+        er_prefix(err, "layer %lld: ", (long long)l->layer);
         return err ? err->code : ER_E_INTERNAL;
     }
     if (!all_finite(u->u, u->outputs * u->rank) || !all_finite(u->v, u->rank * u->inputs))

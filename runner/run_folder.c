@@ -21,13 +21,25 @@ int er_run_path(const er_run *r, char **out, const char *name, er_err *err)
 /* --- opening ----------------------------------------------------------------------------------------------------- */
 
 /* OUT/.NAME-HASH.lock: beside the folder, whose files are compared byte by byte. */
+int er_run_lock_path(char **out, const char *folder, er_err *err)
+{
+    er_text path = ER_TEXT_INIT;
+    size_t n = strlen(folder);
+    while (n > 1 && folder[n - 1] == '/') n--;
+    size_t name = n;
+    while (name > 0 && folder[name - 1] != '/') name--;
+    int code = er_text_format(&path, err, "%.*s.%.*s.lock", (int)name, folder, (int)(n - name), folder + name);
+    if (code) er_text_free(&path);
+    *out = path.at;
+    return code;
+}
+
 static int lock_folder(er_run *r, er_err *err)
 {
-    const char *slash = strrchr(r->setup.run, '/'), *name = slash ? slash + 1 : r->setup.run;
-    er_text path = ER_TEXT_INIT;
-    int code = er_text_format(&path, err, "%.*s.%s.lock", (int)(name - r->setup.run), r->setup.run, name);
-    if (!code) code = er_lock_take(&r->lock, path.at, err);
-    er_text_free(&path);
+    char *path = NULL;
+    ER_TRY(er_run_lock_path(&path, r->setup.run, err));
+    int code = er_lock_take(&r->lock, path, err);
+    er_free(path);
     return code;
 }
 
@@ -92,7 +104,8 @@ static int check_head(er_run *r, er_record *head, int *use, er_err *err)
 
 static int read_heads(er_run *r, er_err *err)
 {
-    ER_TRY(er_alloc(&r->heads, (size_t)r->setup.batches, err));
+    r->heads_room = r->setup.batches;
+    ER_TRY(er_alloc(&r->heads, (size_t)r->heads_room, err));
     for (int64_t b = 0; b <= r->setup.batches; b++) {
         er_record head;
         int found = 0, use = 0;
@@ -137,7 +150,7 @@ int er_run_open_folder(er_run *r, er_err *err)
 void er_run_close(er_run *r)
 {
     const er_editor *editor = r->setup.editor;
-    for (int64_t i = 0; r->heads && i < r->setup.batches; i++) er_record_free(&r->heads[i]);
+    for (int64_t i = 0; r->heads && i < r->heads_room; i++) er_record_free(&r->heads[i]);
     for (int64_t i = 0; r->eigen && i < r->overlay.count; i++) er_eigen_free(&r->eigen[i]);
     for (int64_t i = 0; r->history && i < r->overlay.count; i++)
         if (r->history[i]) editor->history_free(r->history[i]);

@@ -12,7 +12,7 @@
 
 /* --- which cases when -------------------------------------------------------------------------------------------- */
 
-static int add_scoring(er_run *r, const char *moment, int64_t batch, int64_t edits, int64_t first, int64_t count,
+int er_run_add_scoring(er_run *r, const char *moment, int64_t batch, int64_t edits, int64_t first, int64_t count,
                        er_err *err)
 {
     er_scoring *s = &r->scorings[r->scoring_count];
@@ -48,26 +48,26 @@ int er_run_plan_scores(er_run *r, er_err *err)
     if (job->edit.mode == ER_JOB_SINGLE && (job->score.at_end || every))
         return er_fail(err, ER_E_INPUT, "score.at_end and score.every: with mode single no model holds all edits");
     ER_TRY(er_arena_take(s->arena, &r->scorings, (size_t)(2 + 2 * s->batches), err));
-    if (job->score.before) ER_TRY(add_scoring(r, "before", -1, 0, 0, total, err));
+    if (job->score.before) ER_TRY(er_run_add_scoring(r, "before", -1, 0, 0, total, err));
     for (int64_t b = 0; b < s->batches; b++) {
         int64_t first, count;
         er_setup_batch(s, b, &first, &count);
         int64_t edits = job->edit.mode == ER_JOB_SINGLE ? count : first + count;
-        if (job->score.at_edit) ER_TRY(add_scoring(r, "at_edit", b, edits, first, count, err));
+        if (job->score.at_edit) ER_TRY(er_run_add_scoring(r, "at_edit", b, edits, first, count, err));
         if (every && (first + count) % every == 0) {
             char moment[32];
             snprintf(moment, sizeof moment, "after_%lld", (long long)edits);
-            ER_TRY(add_scoring(r, moment, b, edits, 0, edits, err));
+            ER_TRY(er_run_add_scoring(r, moment, b, edits, 0, edits, err));
             choose_sample(&r->scorings[r->scoring_count - 1], job->score.sample, (uint64_t)job->seed);
         }
     }
-    if (job->score.at_end) ER_TRY(add_scoring(r, "at_end", s->batches - 1, total, 0, total, err));
+    if (job->score.at_end) ER_TRY(er_run_add_scoring(r, "at_end", s->batches - 1, total, 0, total, err));
     return 0;
 }
 
 /* --- keys -------------------------------------------------------------------------------------------------------- */
 
-static int make_case_keys(er_run *r, er_err *err)
+int er_run_make_case_keys(er_run *r, er_err *err)
 {
     const er_setup *s = &r->setup;
     er_hash tokenizer = er_tokenizer_hash(s->model->tokenizer);
@@ -116,7 +116,7 @@ static int from_journal(er_run *r, const er_hash *key, er_err *err)
 
 int er_run_load_scores(er_run *r, er_err *err)
 {
-    ER_TRY(make_case_keys(r, err));
+    ER_TRY(er_run_make_case_keys(r, err));
     ER_TRY(er_cases_load(r, err));
     for (int64_t i = 0; i < r->scoring_count; i++) {
         const er_scoring *s = &r->scorings[i];
@@ -221,7 +221,8 @@ static int sink_scores(void *context, int64_t unit, const char *bytes, size_t n,
         if (length < 0) break;
         ER_TRY(er_run_score_key(r, p->s->cases[first + i], p->state, &key, err));
         if (!er_scores_find(&r->scores, &key)) {
-            ER_TRY(er_journal_add(r->journal, ER_JOURNAL_SCORES, &key, in.at, (size_t)length, err));
+            if (r->journal)
+                ER_TRY(er_journal_add(r->journal, ER_JOURNAL_SCORES, &key, in.at, (size_t)length, err));
             ER_TRY(er_scores_put(&r->scores, &key, in.at, (size_t)length, err));
             er_progress_add(&p->progress, 1);
         }
@@ -229,7 +230,7 @@ static int sink_scores(void *context, int64_t unit, const char *bytes, size_t n,
         in.left -= (size_t)length;
     }
     ER_TRY(er_blob_end(&in, "scores of a unit", err));
-    return er_journal_sync(r->journal, err);
+    return r->journal ? er_journal_sync(r->journal, err) : 0;
 }
 
 static int score_one(er_run *r, const er_scoring *s, er_err *err)
@@ -257,9 +258,9 @@ static int score_one(er_run *r, const er_scoring *s, er_err *err)
         er_progress_start(&p.progress, s->moment, "cases", known, s->count);
         code = er_world_units(r->w, &phase, err);
         er_progress_end(&p.progress);
+        int timed = r->w->rank == 0 && r->journal;
         if (!code)
-            code = er_world_agree(
-                r->w, r->w->rank == 0 ? er_run_time(r, s->moment, s->batch, er_seconds() - start, err) : 0, err);
+            code = er_world_agree(r->w, timed ? er_run_time(r, s->moment, s->batch, er_seconds() - start, err) : 0, err);
     }
     er_free(done);
     return code;

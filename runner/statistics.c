@@ -137,7 +137,7 @@ static int measure_blocks(measuring *m, er_err *err)
     er_progress_end(&m->progress);
     if (code == ER_E_SIGNAL) {
         er_err later = ER_ERR_INIT;
-        if (er_world_agree(w, put_partial(m, &later), &later)) er_prefix(err, "partial sums lost (%s)", later.text);
+        if (er_world_agree(w, put_partial(m, &later), &later)) er_prefix(err, "partial sums lost (%s): ", later.text);
     }
     if (code) return code;
     for (int64_t i = 0; i < m->layers; i++)
@@ -163,7 +163,7 @@ static int solve_layer(void *context, int64_t unit, er_text *out, er_err *err)
     if (!code) code = er_moment_mean(mean, &moment, err);
     if (!code) code = er_eigen_solve(&eigen, mean, moment.n, err);
     if (!code) code = er_store_put_eigen(m->store, &m->keys[unit], &eigen, err);
-    if (code) er_prefix(err, "layer %lld", (long long)m->layer[unit]);
+    if (code) er_prefix(err, "layer %lld: ", (long long)m->layer[unit]);
     er_eigen_free(&eigen);
     er_moment_free(&moment);
     er_free(mean);

@@ -347,7 +347,7 @@ int er_world_units(er_world *w, const er_units *units, er_err *err)
         er_free(s.bytes);
     }
     if (code) { /* the others still wait for messages and cannot be agreed with: main ends the job */
-        er_prefix(err, "units of %s", units->name);
+        er_prefix(err, "units of %s: ", units->name);
         return w->size > 1 ? ER_E_MPI : code;
     }
     ER_TRY(er_world_agree(w, failed, err));

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/log.h"
+#include "base/text.h"
+#include "runner/report.h"
+#include "runner/verbs.h"
+
+#include <stdio.h>
+
+static const er_flag flags[] = {{0}};
+
+static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
+{
+    er_text table = ER_TEXT_INIT;
+    (void)w, (void)exit_code;
+    for (int i = 0; i < args->count; i++) {
+        ER_TRY(er_report_write(args->at[i], err));
+        er_log(ER_LOG_INFO, "report: %s/report.html", args->at[i]);
+    }
+    if (args->count == 1) return 0;
+    int code = er_report_compare(&table, args->at, args->count, err);
+    if (!code && table.at && fwrite(table.at, 1, table.length, stdout) != table.length)
+        code = er_fail(err, ER_E_IO, "stdout: cannot be written");
+    er_text_free(&table);
+    return code;
+}
+
+const er_verb er_verb_report = {"report", "RUN...", "rebuild reports; several runs are also compared", 1, -1, 0, 0, flags,
+                                call};
