@@ -134,6 +134,7 @@ static int talk(child *c, const char *script, er_text *out, er_text *error, er_e
     return 0;
 }
 
+/* The last line that gnuplot wrote says what was wrong; those before it repeat the script. */
 static int finish(child *c, int code, const er_text *error, er_err *err)
 {
     int status = 0;
@@ -148,10 +149,11 @@ static int finish(child *c, int code, const er_text *error, er_err *err)
     if (ended < 0) return er_fail(err, ER_E_IO, "gnuplot: waitpid: %s", strerror(errno));
     if (WIFSIGNALED(status)) return er_fail(err, ER_E_IO, "gnuplot died of signal %d", WTERMSIG(status));
     if (WEXITSTATUS(status) == 0) return 0;
-    const char *words = error->length ? error->at : "";
-    words += strspn(words, " \n");
-    return er_fail(err, ER_E_IO, "gnuplot failed with status %d: %.*s", WEXITSTATUS(status),
-                   (int)strcspn(words, "\n"), words);
+    size_t end = error->length, start;
+    while (end && strchr(" \n", error->at[end - 1])) end--;
+    for (start = end; start && error->at[start - 1] != '\n';) start--;
+    return er_fail(err, ER_E_IO, "gnuplot failed with status %d: %.*s", WEXITSTATUS(status), (int)(end - start),
+                   end ? error->at + start : "");
 }
 
 /* --- the picture ------------------------------------------------------------------------------------------------- */

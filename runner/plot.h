@@ -10,7 +10,7 @@
  * the svg terminal and leave the output on stdout, and appends the <svg> element to *svg, ready to stand inside an HTML
  * page: no XML declaration, `title` (escaped here) in place of gnuplot's own, and every id prefixed with `id` (letters
  * and digits) so that several pictures can stand on one page. No gnuplot, a failing or hanging one (a minute), or output
- * that is no whole picture: ER_E_IO with gnuplot's own first words, *svg as it was. */
+ * that is no whole picture: ER_E_IO with gnuplot's own last words, *svg as it was. */
 int er_plot_svg(er_text *svg, const char *script, const char *id, const char *title, er_err *err);
 
 #endif

@@ -30,7 +30,8 @@ static const char style[] =
     "table{border-collapse:collapse;font-size:.87rem;margin:.5rem 0;font-variant-numeric:tabular-nums}\n"
     "th{font-weight:600;color:var(--soft);text-align:left;border-bottom:1.5px solid var(--line);vertical-align:bottom}\n"
     "th,td{padding:.26rem .8rem .26rem 0}td{border-bottom:1px solid #eef0f3;vertical-align:top}\n"
-    "th.n,td.n{text-align:right;padding:.26rem 0 .26rem 1.1rem;white-space:nowrap}\n"
+    "th.n,td.n{text-align:right;padding:.26rem 0 .26rem 1.1rem;white-space:nowrap}th.n{white-space:normal}\n"
+    "td.n+td:not(.n),th.n+th:not(.n){padding-left:1.4rem}\n"
     "td:not(.n){overflow-wrap:anywhere}\n"
     "tbody tr:hover{background:var(--tint)}\n"
     "figure{margin:.8rem 0 .4rem}figure svg{display:block;width:100%;height:auto}\n"
@@ -131,11 +132,11 @@ static void cards(er_doc *d, const er_report *r)
 
 typedef struct drawer {
     er_report *r;
-    int number;
-    er_text why; /* why there are no pictures; empty while there are */
+    int number, failures;
+    er_text why; /* of the first failure */
 } drawer;
 
-/* 1 when the picture stands in the page. One failure to start is enough: the others are not tried. */
+/* 1 when the picture stands in the page. After two failures (each may be a minute's wait) no more are tried. */
 static int figure(er_doc *d, drawer *w, er_figure_script *script, const char *title, const char *caption)
 {
     er_pen p = {ER_TEXT_INIT, d->code, d->err};
@@ -143,14 +144,14 @@ static int figure(er_doc *d, drawer *w, er_figure_script *script, const char *ti
     er_err why = ER_ERR_INIT;
     char id[16];
     int drawn = 0;
-    if (d->code || w->why.length) return 0;
+    if (d->code || w->failures > 1) return 0;
     script(&p, w->r);
     d->code = p.code;
     if (!d->code && p.text.length) {
         snprintf(id, sizeof id, "f%d", ++w->number);
         int code = er_plot_svg(&svg, p.text.at, id, title, &why);
         if (code == ER_E_MEMORY) d->code = er_fail(d->err, code, "%s", why.text);
-        else if (code) d->code = er_text_add(&w->why, why.text, d->err);
+        else if (code && !w->failures++) d->code = er_text_add(&w->why, why.text, d->err);
         drawn = !code;
         if (drawn) er_doc_figure(d, svg.at, caption);
     }
@@ -251,7 +252,7 @@ static void note_parts(er_doc *d, const drawer *w)
     er_doc_section(d, "missing", "What is missing from this report");
     er_doc_raw(d, ER_DOC_HTML, "<div class=\"note\">\n");
     for (int64_t i = 0; i < w->r->note_count; i++) er_doc_say(d, "%s", w->r->notes[i]);
-    if (w->why.length) er_doc_say(d, "No pictures: %s. Their numbers stand in the tables.", w->why.at);
+    if (w->why.length) er_doc_say(d, "Pictures are missing: %s. Their numbers stand in the tables.", w->why.at);
     er_doc_raw(d, ER_DOC_HTML, "</div>\n");
 }
 
@@ -259,7 +260,7 @@ static void note_parts(er_doc *d, const drawer *w)
 
 static void document(er_doc *d, er_report *r)
 {
-    drawer w = {r, 0, ER_TEXT_INIT};
+    drawer w = {r, 0, 0, ER_TEXT_INIT};
     heading(d, r);
     cards(d, r);
     score_parts(d, &w);

@@ -4,7 +4,6 @@
 #include "runner/report_parts.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* What must agree before two rows of the table measure the same thing: a path into summary.json, and its name. */
@@ -91,22 +90,21 @@ static int all_equal(const er_report *runs, int64_t count, int term)
     return 1;
 }
 
-/* One JSON value on one line; lists of layers are too long to read and are said to differ only. */
+/* Every run's value; the lists of the layers' hashes are too long to read. */
 static void say_term(er_doc *d, const er_report *runs, int64_t count, int term)
 {
     er_pen p = {ER_TEXT_INIT, d->code, d->err};
-    er_pen_say(&p, "- %s: ", terms[term].title);
+    er_pen_say(&p, "%s: ", terms[term].title);
     for (int64_t i = 0; i < count; i++) {
         const json_t *v = term_of(&runs[i], term);
-        char *text = !v ? NULL : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
-        if (v && !text && !p.code) p.code = er_fail(d->err, ER_E_MEMORY, "no memory for a JSON value");
-        const char *shown = !text || json_is_null(v) ? "none" : strlen(text) > 120 ? "other hashes" : text;
-        size_t n = strlen(shown), quoted = json_is_string(v) && shown == text;
-        er_pen_say(&p, "%s%s %.*s", i ? "; " : "", runs[i].name, (int)(n - 2 * quoted), shown + quoted);
-        free(text); /* jansson allocates with malloc unless told otherwise, and nobody tells it */
+        er_pen_say(&p, "%s%s ", i ? "; " : "", runs[i].name);
+        if (!v || json_is_null(v)) er_pen_say(&p, "none");
+        else if (!strcmp(terms[term].key, "layers")) er_pen_say(&p, "%zu layers", json_array_size(v));
+        else er_report_plain(&p, v);
     }
     d->code = p.code;
-    er_doc_say(d, "%s", p.text.at ? p.text.at : "");
+    if (!strcmp(terms[term].key, "layers")) er_doc_item(d, "%s (other moments or eigenpairs)", p.text.at);
+    else er_doc_item(d, "%s", p.text.at);
     er_text_free(&p.text);
 }
 
@@ -132,7 +130,7 @@ static void differences(er_doc *d, const er_report *runs, int64_t count)
     for (int t = 0; t < TERMS; t++)
         if (!all_equal(runs, count, t)) say_term(d, runs, count, t);
     if (!last_moments_equal(runs, count))
-        er_doc_say(d, "- The rows show different moments.");
+        er_doc_item(d, "The rows show different moments.");
 }
 
 int er_report_compare(er_text *out, const char *const *folders, int64_t count, er_err *err)

@@ -154,21 +154,36 @@ void er_doc_section(er_doc *d, const char *id, const char *title)
     md(d, "\n\n");
 }
 
-void er_doc_say(er_doc *d, const char *format, ...)
+static void say(er_doc *d, int item, const char *format, va_list args) __attribute__((format(printf, 3, 0)));
+static void say(er_doc *d, int item, const char *format, va_list args)
 {
     char *text = NULL;
-    va_list args;
     if (d->code) return;
-    va_start(args, format);
     d->code = format_text(&text, format, args, d->err);
-    va_end(args);
     if (!d->code) {
-        html(d, "<p>");
+        html(d, item ? "<p>• " : "<p>");
+        md(d, item ? "- " : "");
         both(d, text);
         html(d, "</p>\n");
-        md(d, "\n\n");
+        md(d, item ? "\n" : "\n\n");
     }
     er_free(text);
+}
+
+void er_doc_say(er_doc *d, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say(d, 0, format, args);
+    va_end(args);
+}
+
+void er_doc_item(er_doc *d, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say(d, 1, format, args);
+    va_end(args);
 }
 
 void er_doc_table(er_doc *d, const char *align)

@@ -41,6 +41,7 @@ void er_doc_free(er_doc *d);
 void er_doc_raw(er_doc *d, int where, const char *markup);
 void er_doc_section(er_doc *d, const char *id, const char *title);
 void er_doc_say(er_doc *d, const char *format, ...) __attribute__((format(printf, 2, 3))); /* a paragraph */
+void er_doc_item(er_doc *d, const char *format, ...) __attribute__((format(printf, 2, 3))); /* a line of a list */
 /* align: one letter a column, l or r; the first row of cells is the heading. */
 void er_doc_table(er_doc *d, const char *align);
 void er_doc_cell(er_doc *d, const char *format, ...) __attribute__((format(printf, 2, 3)));

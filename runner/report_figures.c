@@ -17,7 +17,7 @@ static void begin(er_pen *p, int width, int height)
 {
     er_pen_say(p, "set terminal svg size %d,%d dynamic rounded noenhanced font 'Helvetica,Arial,sans-serif,12'\n"
                "set encoding utf8\nset datafile missing 'NaN'\nset border 3 lc rgb '%s'\n"
-               "set tics out nomirror textcolor rgb '%s'\nset xtics norotate\nset grid y lc rgb '%s' lt 1 lw 1\n"
+               "set autoscale xfix\nset tics out nomirror textcolor rgb '%s'\nset xtics norotate\nset grid y lc rgb '%s' lt 1 lw 1\n"
                "set key top left horizontal samplen 1.6 textcolor rgb '%s'\n", width, height, line_grey, ink, grid_grey, ink);
 }
 
@@ -85,7 +85,7 @@ void er_figure_curves(er_pen *p, const er_report *r)
 {
     size_t before = p->text.length;
     begin(p, 900, 330);
-    er_pen_say(p, "set yrange [0:118]\nset ytics 0,20,100\nset offsets graph 0.03, graph 0.03, 0, 0\n");
+    er_pen_say(p, "set yrange [0:116]\nset ytics 0,20,100\nset offsets graph 0.04, graph 0.04, 0, 0\n");
     int64_t rows = curve_data(p, r, "s", "success");
     curve_data(p, r, "a", "accuracy");
     er_pen_say(p, "set multiplot layout 1,2\n");
@@ -101,7 +101,7 @@ static void bin_data(er_pen *p, const char *block, const er_bins *b)
 {
     er_pen_say(p, "$%s << EOD\n", block);
     for (int i = 0; i < b->count; i++) {
-        er_pen_say(p, "%.7g", 1 + 0.5 * (double)(b->bin[i].first + b->bin[i].last));
+        er_pen_say(p, "%.7g", 0.5 * (double)(b->bin[i].first + b->bin[i].last));
         for (int g = 0; g < ER_REPORT_GROUPS; g++) value(p, 100 * b->bin[i].success[g]);
         for (int g = 0; g < ER_REPORT_GROUPS; g++) value(p, 100 * b->bin[i].accuracy[g]);
         er_pen_say(p, "\n");
@@ -112,7 +112,7 @@ static void bin_data(er_pen *p, const char *block, const er_bins *b)
 
 static void retention_panel(er_pen *p, const char *title, int column, int has_edit, int has_end)
 {
-    titles(p, title, "place of the edit in the run", "%");
+    titles(p, title, "index of the edit in the run", "%");
     er_pen_say(p, "plot");
     for (int g = 0; g < ER_REPORT_GROUPS; g++) {
         if (has_edit)
@@ -133,7 +133,7 @@ void er_figure_retention(er_pen *p, const er_report *r)
     er_report_bins(&edit, r, "at_edit");
     if (end.count < 2 && edit.count < 2) return;
     begin(p, 900, 330);
-    er_pen_say(p, "set yrange [0:118]\nset ytics 0,20,100\nset offsets graph 0.03, graph 0.03, 0, 0\n");
+    er_pen_say(p, "set yrange [0:116]\nset ytics 0,20,100\nset offsets graph 0.04, graph 0.04, 0, 0\n");
     bin_data(p, "end", &end);
     bin_data(p, "edit", &edit);
     er_pen_say(p, "set multiplot layout 1,2\n");
@@ -179,6 +179,7 @@ void er_figure_losses(er_pen *p, const er_report *r)
     er_pen_say(p, "EOD\n");
     er_free(l.low);
     titles(p, "", "step", "loss");
+    if (l.count <= 12) er_pen_say(p, "set xtics 1\n");
     er_pen_say(p, "set logscale y\nset format y '%%g'\nset key top right\nset style fill transparent solid 0.16 noborder\n"
                "plot $traces using 1:2 with lines lc rgb '#8c9db3' lw 0.7 title 'targets', $median using 1:2:4 "
                "with filledcurves lc rgb '%s' title 'quartiles', $median using 1:3 with lines lc rgb '%s' lw 2.6 "
@@ -206,7 +207,7 @@ static void layer_data(er_pen *p, const er_report *r, int64_t k, int64_t layer, 
     for (int64_t i = 0; i < r->layer_count; i++) {
         const er_report_layer *l = &r->layers[i];
         if (l->layer != layer || ((rows - 1 - at++) % stride) != 0) continue;
-        er_pen_say(p, "%lld", (long long)l->batch + 1);
+        er_pen_say(p, "%lld", (long long)l->batch);
         value(p, of(l));
         er_pen_say(p, "\n");
     }
@@ -220,11 +221,11 @@ static void layer_panel(er_pen *p, const er_report *r, const char *name, layer_v
     char colour[8];
     for (int64_t k = 0; k < n; k++) layer_data(p, r, k, layers[k], of, name);
     titles(p, title, "batch", y);
-    er_pen_say(p, "plot [*:*] [0:*]");
+    er_pen_say(p, "plot [] [0:*]");
     for (int64_t k = 0; k < n; k++) {
         layer_colour(colour, k, n);
-        er_pen_say(p, "%s $%s%lld using 1:2 with linespoints lc rgb '%s' lw 1.8 pt 7 ps 0.35 title '%lld'",
-                   k ? "," : "", name, (long long)k, colour, (long long)layers[k]);
+        er_pen_say(p, "%s $%s%lld using 1:2 with linespoints lc rgb '%s' lw 1.8 pt 7 ps 0.35 title '%s%lld'",
+                   k ? "," : "", name, (long long)k, colour, k ? "" : "layer ", (long long)layers[k]);
     }
     er_pen_say(p, "\n");
 }
@@ -236,11 +237,11 @@ static int any_layer(const er_report *r, layer_value *of)
     return 0;
 }
 
-/* Whole batches on the axis, a title for the layers' key. */
-static void layer_axes(er_pen *p)
+/* Whole batches on the axis, the key below it: there may be many layers, and their lines go anywhere. */
+static void layer_axes(er_pen *p, int64_t layers)
 {
-    er_pen_say(p, "set xtics norotate\nset format x '%%.0f'\nset offsets graph 0.03, graph 0.03, graph 0.18, 0\n"
-               "set key top left horizontal title 'layer' left\n");
+    er_pen_say(p, "set format x '%%.0f'\nset offsets graph 0.03, graph 0.03, graph 0.06, 0\n"
+               "set key bmargin center horizontal\nset bmargin %d\n", (int)(4 + (layers + 9) / 10));
 }
 
 static void few_batches(er_pen *p, const er_report *r)
@@ -253,9 +254,10 @@ static void few_batches(er_pen *p, const er_report *r)
 
 void er_figure_norms(er_pen *p, const er_report *r)
 {
+    int64_t layers[ER_MOST_LAYERS];
     if (!any_layer(r, norm_of)) return;
     begin(p, 900, 340);
-    layer_axes(p);
+    layer_axes(p, er_report_layer_list(r, layers, ER_MOST_LAYERS));
     few_batches(p, r);
     er_pen_say(p, "set multiplot layout 1,2\n");
     layer_panel(p, r, "u", norm_of, "Update norm", "Frobenius norm");
@@ -265,9 +267,10 @@ void er_figure_norms(er_pen *p, const er_report *r)
 
 void er_figure_capacity(er_pen *p, const er_report *r)
 {
+    int64_t layers[ER_MOST_LAYERS];
     if (!any_layer(r, capacity_of)) return;
     begin(p, 900, 280);
-    layer_axes(p);
+    layer_axes(p, er_report_layer_list(r, layers, ER_MOST_LAYERS));
     few_batches(p, r);
     layer_panel(p, r, "c", capacity_of, "", "% of the rank");
 }
@@ -278,7 +281,7 @@ void er_figure_spectra(er_pen *p, const er_report *r)
     if (!r->spectrum_count) return;
     begin(p, 900, 340);
     titles(p, "", "eigenvalue, from the smallest", "value");
-    er_pen_say(p, "set logscale y\nset format y '10^{%%T}'\nset key top left horizontal title 'layer' left\n");
+    er_pen_say(p, "set logscale y\nset format y '10^{%%T}'\nset key bmargin center horizontal\nset bmargin 5\n");
     er_pen_say(p, "set terminal svg size 900,340 dynamic rounded enhanced font 'Helvetica,Arial,sans-serif,12'\n");
     for (int64_t k = 0; k < r->spectrum_count; k++) {
         const er_report_spectrum *s = &r->spectra[k];
@@ -297,8 +300,8 @@ void er_figure_spectra(er_pen *p, const er_report *r)
     er_pen_say(p, "plot");
     for (int64_t k = 0; k < r->spectrum_count; k++) {
         layer_colour(colour, k, r->spectrum_count);
-        er_pen_say(p, "%s $e%lld using 1:2 with lines lc rgb '%s' lw 1.8 title '%lld'", k ? "," : "", (long long)k,
-                   colour, (long long)r->spectra[k].layer);
+        er_pen_say(p, "%s $e%lld using 1:2 with lines lc rgb '%s' lw 1.8 title '%s%lld'", k ? "," : "", (long long)k,
+                   colour, k ? "" : "layer ", (long long)r->spectra[k].layer);
     }
     er_pen_say(p, "\n");
 }

@@ -51,6 +51,9 @@ void er_part_worst(er_doc *d, const er_report *r);
 void er_part_inputs(er_doc *d, const er_report *r);
 void er_part_repeat(er_doc *d, const er_report *r);
 
+/* A value of summary.json as a reader writes it: texts bare, lists "a, b", objects "k v, k v". */
+void er_report_plain(er_pen *pen, const json_t *value);
+
 /* "memit" -> its update rule in one line; NULL for a method that this version does not know. */
 const char *er_report_formula(const char *method);
 

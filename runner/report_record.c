@@ -31,8 +31,7 @@ static void pair(er_doc *d, const char *key, const char *value)
     er_doc_cell(d, "%s", value);
 }
 
-/* A value of summary.json as a reader writes it: texts bare, lists "a, b", objects "k v, k v". */
-static void plain(er_pen *p, const json_t *v)
+void er_report_plain(er_pen *p, const json_t *v)
 {
     const char *key;
     json_t *in;
@@ -45,21 +44,30 @@ static void plain(er_pen *p, const json_t *v)
     else if (json_is_null(v)) er_pen_say(p, "none");
     json_array_foreach(v, i, in) {
         er_pen_say(p, "%s", i ? ", " : "");
-        plain(p, in);
+        er_report_plain(p, in);
     }
     json_object_foreach((json_t *)(uintptr_t)v, key, in) {
         er_pen_say(p, "%s%s ", any++ ? ", " : "", key);
-        plain(p, in);
+        er_report_plain(p, in);
     }
 }
 
 static void plain_pair(er_doc *d, const char *key, const json_t *v)
 {
     er_pen p = {ER_TEXT_INIT, d->code, d->err};
-    plain(&p, v);
+    er_report_plain(&p, v);
     d->code = p.code;
     pair(d, key, p.text.at ? p.text.at : "none");
     er_text_free(&p.text);
+}
+
+/* Keys of the job that decide the numbers and are not in the summary. */
+static int is_rule(const char *key)
+{
+    static const char *const keys[] = {"seed", "data.skip", "data.order", "data.order.shuffle", "data.conflicts"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (!strcmp(keys[i], key)) return 1;
+    return 0;
 }
 
 void er_part_protocol(er_doc *d, const er_report *r)
@@ -80,9 +88,7 @@ void er_part_protocol(er_doc *d, const er_report *r)
         plain_pair(d, title, v);
     }
     for (int64_t i = 0; i < r->option_count; i++)
-        if (!strcmp(r->options[i].key, "seed") || !strncmp(r->options[i].key, "data.", 5))
-            pair(d, r->options[i].key, strstr(r->options[i].key, ".path") ? er_report_base(r->options[i].value) :
-                 r->options[i].value);
+        if (is_rule(r->options[i].key)) pair(d, r->options[i].key, r->options[i].value);
     er_doc_table_end(d);
     int any = 0;
     for (int64_t i = 0; i < r->option_count; i++) any |= !strncmp(r->options[i].key, "editor.", 7);
@@ -143,7 +149,7 @@ void er_part_inputs(er_doc *d, const er_report *r)
     if (!r->env) return;
     er_doc_fold(d, "Machine", 0);
     er_doc_table(d, "ll");
-    pair(d, "machine", "");
+    pair(d, "machine", "value");
     flat(d, r->env, "", 0);
     er_doc_table_end(d);
     er_doc_fold_end(d);

@@ -81,13 +81,16 @@ static void count_cell(er_doc *d, const er_report *r, const char *moment, const 
     else er_doc_cell(d, "%s", length ? text : "–");
 }
 
-static void score_row(er_doc *d, const er_report *r, const char *moment, int measure, const char **groups, int n)
+/* *first: the moment's name is still to be written. */
+static void score_row(er_doc *d, const er_report *r, const char *moment, int measure, const char **groups, int n,
+                      int *first)
 {
     const char *metric = measures[measure].metric;
     int any = 0;
     for (int i = 0; i < n; i++) any |= isfinite(er_report_score(r, moment, groups[i], metric, "mean"));
     if (!any) return;
-    er_doc_cell(d, "%s", moment);
+    er_doc_cell(d, "%s", *first ? moment : "");
+    *first = 0;
     er_doc_cell(d, "%s", measures[measure].title);
     if (measure) er_doc_cell(d, "%s", "");
     else cell_number(d, 100 * er_report_total(r, moment), 'f', 1);
@@ -115,8 +118,10 @@ void er_part_scores(er_doc *d, const er_report *r)
     er_doc_cell(d, "Score");
     for (int i = 0; i < n; i++) er_doc_cell(d, "%s", title_of(groups[i]));
     er_doc_cell(d, "n");
-    json_object_foreach(json_object_get(r->summary, "scores"), moment, unused)
-        for (int m = 0; m < MEASURES; m++) score_row(d, r, moment, m, groups, n);
+    json_object_foreach(json_object_get(r->summary, "scores"), moment, unused) {
+        int first = 1;
+        for (int m = 0; m < MEASURES; m++) score_row(d, r, moment, m, groups, n, &first);
+    }
     er_doc_table_end(d);
     er_doc_say(d, "All times 100, mean over cases ± its standard error. Eff, Gen and Spe: the edited, the rephrased and the "
                "neighbouring prompts; Score is the harmonic mean of their successes. Success: the new target is likelier "
@@ -131,7 +136,7 @@ void er_part_retention(er_doc *d, const er_report *r)
     er_bins bins;
     er_doc_table(d, "llrrrrrrr");
     er_doc_cell(d, "scored");
-    er_doc_cell(d, "edits");
+    er_doc_cell(d, "indices");
     er_doc_cell(d, "n");
     for (int g = 0; g < ER_REPORT_GROUPS; g++) er_doc_cell(d, "%s", er_report_groups[g].title);
     for (int g = 0; g < ER_REPORT_GROUPS; g++) er_doc_cell(d, "%sAcc", er_report_groups[g].title);
@@ -140,7 +145,7 @@ void er_part_retention(er_doc *d, const er_report *r)
         for (int i = 0; i < bins.count; i++) {
             const struct er_bin *b = &bins.bin[i];
             er_doc_cell(d, "%s", moments[m]);
-            er_doc_cell(d, "%lld–%lld", (long long)b->first + 1, (long long)b->last + 1);
+            er_doc_cell(d, "%lld–%lld", (long long)b->first, (long long)b->last);
             er_doc_cell(d, "%lld", (long long)b->n);
             for (int g = 0; g < ER_REPORT_GROUPS; g++) cell_number(d, 100 * b->success[g], 'f', 1);
             for (int g = 0; g < ER_REPORT_GROUPS; g++) cell_number(d, 100 * b->accuracy[g], 'f', 1);
@@ -315,14 +320,14 @@ void er_part_failed(er_doc *d, const er_report *r)
     }
     er_doc_table(d, "rrrl");
     er_doc_cell(d, "case");
-    er_doc_cell(d, "edit");
+    er_doc_cell(d, "index");
     er_doc_cell(d, "batch");
     er_doc_cell(d, "reason");
     for (int64_t i = 0; i < r->target_count && shown < MOST_ROWS; i++) {
         const er_report_target *t = &r->targets[i];
         if (!t->failed) continue;
         er_doc_cell(d, "%lld", (long long)t->case_id);
-        er_doc_cell(d, "%lld", (long long)t->index + 1);
+        er_doc_cell(d, "%lld", (long long)t->index);
         er_doc_cell(d, "%lld", (long long)t->batch);
         er_doc_cell(d, "%s", t->reason ? t->reason : "–");
         shown++;
@@ -360,7 +365,7 @@ static int by_badness(const void *a, const void *b)
 static void worst_row(er_doc *d, const er_report_case *c)
 {
     er_doc_cell(d, "%lld", (long long)c->case_id);
-    er_doc_cell(d, "%lld", (long long)c->index + 1);
+    er_doc_cell(d, "%lld", (long long)c->index);
     for (int g = 0; g < ER_REPORT_GROUPS; g++) cell_number(d, 100 * c->success[g], 'f', 0);
     for (int g = 0; g < ER_REPORT_GROUPS; g++) cell_number(d, 100 * c->accuracy[g], 'f', 0);
     cell_number(d, c->new_nll, 'f', 3);
@@ -382,7 +387,7 @@ void er_part_worst(er_doc *d, const er_report *r)
         er_doc_section(d, "worst", "Worst cases");
         er_doc_table(d, "rrrrrrrrrrl");
         er_doc_cell(d, "case");
-        er_doc_cell(d, "edit");
+        er_doc_cell(d, "index");
         for (int g = 0; g < ER_REPORT_GROUPS; g++) er_doc_cell(d, "%s", er_report_groups[g].title);
         for (int g = 0; g < ER_REPORT_GROUPS; g++) er_doc_cell(d, "%sAcc", er_report_groups[g].title);
         er_doc_cell(d, "nll new");
