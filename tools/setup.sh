@@ -67,6 +67,12 @@ fetch_model() {
     fi
 }
 
+# The quickstart's corpus for second moments, from a Debian package (docs/statistics.md says what it was measured against).
+make_corpus() {
+    [ -s "$cache/wordnet.txt" ] && return
+    tools/wordnet-corpus.sh /usr/share/wordnet/data.noun >"$cache/wordnet.txt.$$" && mv "$cache/wordnet.txt.$$" "$cache/wordnet.txt"
+}
+
 # Quiet, loopback-only Open MPI on one machine; more ranks than cores are allowed. A cluster's own settings win.
 quiet_mpi() {
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
