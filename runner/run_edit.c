@@ -29,15 +29,22 @@ typedef struct batch {
     double seconds[3];  /* targets, keys, solve */
 } batch;
 
+/* Requests of a unit: run.unit, but never so many that a rank would go without. Bits do not depend on it. */
+static int64_t unit_size(const batch *b, int64_t items)
+{
+    int64_t share = (items + b->r->w->size - 1) / b->r->w->size, most = b->r->setup.job.run.unit;
+    return share > 0 && share < most ? share : most;
+}
+
 static int64_t units_of(const batch *b, int64_t items)
 {
-    int64_t unit = b->r->setup.job.run.unit;
-    return (items + unit - 1) / unit;
+    int64_t size = unit_size(b, items);
+    return (items + size - 1) / size;
 }
 
 static void unit_range(const batch *b, int64_t items, int64_t unit, int64_t *first, int64_t *count)
 {
-    int64_t size = b->r->setup.job.run.unit;
+    int64_t size = unit_size(b, items);
     *first = unit * size;
     *count = items - *first < size ? items - *first : size;
 }

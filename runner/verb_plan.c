@@ -91,10 +91,9 @@ static void print_times(const er_setup *s, const sizes *z, double flops)
         line("eigenpairs", z->layers * 10 * z->f * z->f * z->f / flops, "s", "a layer per rank");
     }
     line("targets", z->edits * 2 * target / flops, "s",
-         s->batch <= s->job.run.unit ? "one unit per batch: only one rank works" : "ranks share it");
+         s->batch == 1 ? "one edit per batch: only one rank works" : "ranks share it");
     line("scores", moments * z->edits * 2 * scored / flops, "s", "ranks share it");
-    double units = (double)((s->batch + s->job.run.unit - 1) / s->job.run.unit);
-    line("ranks that targets can use", units, "", "units of a batch: edit.batch / run.unit");
+    line("ranks that targets can use", (double)s->batch, "", "edits of a batch; units shrink until every rank has one");
 }
 
 static void fill_sizes(sizes *z, const er_setup *s)
