@@ -18,17 +18,19 @@ static const char style[] =
     "h1{font-size:1.7rem;line-height:1.2;margin:0 0 .3rem;overflow-wrap:anywhere;letter-spacing:-.01em}\n"
     "h2{font-size:1.12rem;margin:2.4rem 0 .7rem;padding-bottom:.3rem;border-bottom:1px solid var(--line)}\n"
     "p{margin:.5rem 0;max-width:52rem}\n"
-    "header p{margin:.15rem 0;color:var(--soft);max-width:none;overflow-wrap:anywhere}header p.method{color:var(--ink)}\n"
+    "header p{margin:.15rem 0;color:var(--soft);max-width:none;overflow-wrap:anywhere}\n"
     ".rule{font-family:'Cambria Math',Cambria,'STIX Two Text',Georgia,serif;font-size:1.02rem;background:var(--tint);"
     "border-left:3px solid var(--accent);padding:.5rem .9rem;margin:.8rem 0;overflow-wrap:anywhere}\n"
     ".cards{display:flex;flex-wrap:wrap;gap:.7rem;margin:1.2rem 0 .4rem}\n"
     ".card{flex:1 1 8rem;border:1px solid var(--line);border-radius:6px;padding:.6rem .9rem}\n"
     ".card b{display:block;font-size:1.55rem;font-weight:600;line-height:1.25;font-variant-numeric:tabular-nums}\n"
     ".card span{color:var(--soft);font-size:.82rem}\n"
-    ".note{background:#fff7e8;border-left:3px solid #d39a2d;padding:.4rem .9rem;margin:.8rem 0}.note p{margin:.2rem 0}\n"
+    ".note{background:#fff7e8;border-left:3px solid #d39a2d;padding:.4rem .9rem;margin:.8rem 0}\n"
+    ".note p{margin:.2rem 0}\n"
     ".wide{overflow-x:auto}\n"
     "table{border-collapse:collapse;font-size:.87rem;margin:.5rem 0;font-variant-numeric:tabular-nums}\n"
-    "th{font-weight:600;color:var(--soft);text-align:left;border-bottom:1.5px solid var(--line);vertical-align:bottom}\n"
+    "th{font-weight:600;color:var(--soft);text-align:left;border-bottom:1.5px solid var(--line);"
+    "vertical-align:bottom}\n"
     "th,td{padding:.26rem .8rem .26rem 0}td{border-bottom:1px solid #eef0f3;vertical-align:top}\n"
     "th.n,td.n{text-align:right;padding:.26rem 0 .26rem 1.1rem;white-space:nowrap}th.n{white-space:normal}\n"
     "td.n+td:not(.n),th.n+th:not(.n){padding-left:1.4rem}\n"
@@ -56,7 +58,8 @@ static void start_page(er_doc *d, const er_report *r)
 {
     er_doc_raw(d, ER_DOC_HTML, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
                "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-               "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+               "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
+               "style-src 'unsafe-inline'\">\n"
                "<title>");
     if (!d->code) d->code = er_html_text(&d->html, r->name, d->err);
     er_doc_raw(d, ER_DOC_HTML, "</title>\n");
@@ -192,10 +195,11 @@ static void score_parts(er_doc *d, drawer *w)
            "at the end. Where every moment has the same cases the curve shows what editing costs; after_N scores the "
            "edits so far.");
     if (!has_moment(w->r, "at_end") && !has_moment(w->r, "at_edit")) return;
-    er_doc_section(d, "retention", "Retention: scores by the place of the edit");
+    er_doc_section(d, "retention", has_moment(w->r, "at_end") ? "Retention: scores by the place of the edit" :
+                   "Scores by the place of the edit");
     int drawn = figure(d, w, er_figure_retention, "Scores by the place of the edit",
-                       "Solid: at the end of the run. Dashed, where measured: right after the edit's own batch. A gap that "
-                       "grows to the left is forgetting.");
+                       "Solid: at the end of the run. Dashed, where measured: right after the edit's own batch. A "
+                       "gap that grows to the left is forgetting.");
     numbers(d, w->r, er_part_retention, drawn);
 }
 
@@ -205,18 +209,20 @@ static void edit_parts(er_doc *d, drawer *w)
     if (r->target_count) {
         er_doc_section(d, "losses", "Losses of the targets");
         int drawn = figure(d, w, er_figure_losses, "Losses of the targets",
-                           "Total loss against optimisation step: one thin line per target (150 of them at most, evenly "
-                           "over the run), median and quartiles over all; a target that stopped early keeps its last loss.");
+                           "Total loss against optimisation step: one thin line per target (150 of them at most, "
+                           "evenly over the run), median and quartiles over all; a target that stopped early keeps "
+                           "its last loss.");
         numbers(d, r, er_part_losses, drawn);
     }
     if (r->layer_count) {
         er_doc_section(d, "layers", "Updates by layer");
         int drawn = figure(d, w, er_figure_norms, "Update norm and residual by layer and batch",
-                           "Norm of each batch's update, and the mean norm of what the targets still lacked before it.");
+                           "Norm of each batch's update, and the mean norm of what the targets still lacked "
+                           "before it.");
         if (has_capacity(r))
             drawn &= figure(d, w, er_figure_capacity, "Capacity used by layer and batch",
-                            "Capacity used: keys in the history against the rank of the space the updates may use. Near "
-                            "100 % nothing is left to edit with.");
+                            "Capacity used: keys in the history against the rank of the space the updates may use. "
+                            "Near 100 % nothing is left to edit with.");
         numbers(d, r, er_part_layers, drawn);
     }
     if (r->spectrum_count) {

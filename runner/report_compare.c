@@ -41,7 +41,8 @@ static const json_t *term_of(const er_report *r, int term)
 
 static void heads(er_doc *d)
 {
-    static const char *const names[] = {"run", "method", "model", "requested", "applied", "failed", "moment", "n", "Score"};
+    static const char *const names[] = {"run", "method", "model", "requested", "applied", "failed", "moment",
+                                        "n", "Score"};
     er_doc_table(d, "lllrrrlrrrrrrrr");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) er_doc_cell(d, "%s", names[i]);
     for (int g = 0; g < ER_REPORT_GROUPS; g++) er_doc_cell(d, "%s", er_report_groups[g].title);

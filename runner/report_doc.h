@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One document written twice at once: as a page (HTML) and as Markdown.
  *
- * Every text given here is data and is escaped for both; only er_doc_raw takes markup. Errors stick: after the first one
- * all calls do nothing, and er_doc_end returns it. */
+ * Every text given here is data and is escaped for both; only er_doc_raw takes markup. Errors stick: after the first
+ * one all calls do nothing, and er_doc_end returns it. */
 #ifndef ER_RUNNER_REPORT_DOC_H
 #define ER_RUNNER_REPORT_DOC_H
 

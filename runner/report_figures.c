@@ -17,8 +17,10 @@ static void begin(er_pen *p, int width, int height)
 {
     er_pen_say(p, "set terminal svg size %d,%d dynamic rounded noenhanced font 'Helvetica,Arial,sans-serif,12'\n"
                "set encoding utf8\nset datafile missing 'NaN'\nset border 3 lc rgb '%s'\n"
-               "set autoscale xfix\nset tics out nomirror textcolor rgb '%s'\nset xtics norotate\nset grid y lc rgb '%s' lt 1 lw 1\n"
-               "set key top left horizontal samplen 1.6 textcolor rgb '%s'\n", width, height, line_grey, ink, grid_grey, ink);
+               "set autoscale xfix\nset tics out nomirror textcolor rgb '%s'\nset xtics norotate\n"
+               "set grid y lc rgb '%s' lt 1 lw 1\n"
+               "set key top left horizontal samplen 1.6 textcolor rgb '%s'\n",
+               width, height, line_grey, ink, grid_grey, ink);
 }
 
 static void titles(er_pen *p, const char *title, const char *x, const char *y)
@@ -180,10 +182,11 @@ void er_figure_losses(er_pen *p, const er_report *r)
     er_free(l.low);
     titles(p, "", "step", "loss");
     if (l.count <= 12) er_pen_say(p, "set xtics 1\n");
-    er_pen_say(p, "set logscale y\nset format y '%%g'\nset key top right\nset style fill transparent solid 0.16 noborder\n"
-               "plot $traces using 1:2 with lines lc rgb '#8c9db3' lw 0.7 title 'targets', $median using 1:2:4 "
+    er_pen_say(p, "set logscale y\nset format y '%%g'\nset key top right\n"
+               "set style fill transparent solid 0.2 noborder\n"
+               "plot $traces using 1:2 with lines lc rgb '%s' lw 0.7 title 'targets', $median using 1:2:4 "
                "with filledcurves lc rgb '%s' title 'quartiles', $median using 1:3 with lines lc rgb '%s' lw 2.6 "
-               "title 'median'\n", group_colour[0], group_colour[0]);
+               "title 'median'\n", r->target_count > 30 ? "#908c9db3" : "#208c9db3", group_colour[0], group_colour[0]);
 }
 
 /* --- layers ------------------------------------------------------------------------------------------------------ */
@@ -218,30 +221,37 @@ static void layer_panel(er_pen *p, const er_report *r, const char *name, layer_v
                         const char *y)
 {
     int64_t layers[ER_MOST_LAYERS], n = er_report_layer_list(r, layers, ER_MOST_LAYERS);
+    int few = r->layer_count <= 40 * n;
     char colour[8];
     for (int64_t k = 0; k < n; k++) layer_data(p, r, k, layers[k], of, name);
-    titles(p, title, "batch", y);
+    titles(p, title, "", y);
     er_pen_say(p, "plot [] [0:*]");
     for (int64_t k = 0; k < n; k++) {
         layer_colour(colour, k, n);
-        er_pen_say(p, "%s $%s%lld using 1:2 with linespoints lc rgb '%s' lw 1.8 pt 7 ps 0.35 title '%s%lld'",
-                   k ? "," : "", name, (long long)k, colour, k ? "" : "layer ", (long long)layers[k]);
+        er_pen_say(p, "%s $%s%lld using 1:2 with %s lc rgb '%s' lw 1.8 title '%s%lld'",
+                   k ? "," : "", name, (long long)k, few ? "linespoints pt 7 ps 0.35" : "lines", colour,
+                   k ? "" : "layer ", (long long)layers[k]);
     }
     er_pen_say(p, "\n");
 }
 
-static int any_layer(const er_report *r, layer_value *of)
+/* Values of two batches at least: one makes no curve. */
+static int has_curve(const er_report *r, layer_value *of)
 {
-    for (int64_t i = 0; i < r->layer_count; i++)
-        if (isfinite(of(&r->layers[i]))) return 1;
+    int64_t first = -1;
+    for (int64_t i = 0; i < r->layer_count; i++) {
+        if (!isfinite(of(&r->layers[i]))) continue;
+        if (first >= 0 && r->layers[i].batch != first) return 1;
+        first = r->layers[i].batch;
+    }
     return 0;
 }
 
 /* Whole batches on the axis, the key below it: there may be many layers, and their lines go anywhere. */
-static void layer_axes(er_pen *p, int64_t layers)
+static void layer_axes(er_pen *p, int rows)
 {
     er_pen_say(p, "set format x '%%.0f'\nset offsets graph 0.03, graph 0.03, graph 0.06, 0\n"
-               "set key bmargin center horizontal\nset bmargin %d\n", (int)(4 + (layers + 9) / 10));
+               "set key bmargin center horizontal samplen 1.2\nset bmargin %d\n", rows + 3);
 }
 
 static void few_batches(er_pen *p, const er_report *r)
@@ -255,24 +265,26 @@ static void few_batches(er_pen *p, const er_report *r)
 void er_figure_norms(er_pen *p, const er_report *r)
 {
     int64_t layers[ER_MOST_LAYERS];
-    if (!any_layer(r, norm_of)) return;
-    begin(p, 900, 340);
-    layer_axes(p, er_report_layer_list(r, layers, ER_MOST_LAYERS));
+    if (!has_curve(r, norm_of)) return;
+    int rows = (int)(er_report_layer_list(r, layers, ER_MOST_LAYERS) + 2) / 3; /* of the key */
+    begin(p, 900, 310 + 16 * rows);
+    layer_axes(p, rows);
     few_batches(p, r);
     er_pen_say(p, "set multiplot layout 1,2\n");
-    layer_panel(p, r, "u", norm_of, "Update norm", "Frobenius norm");
-    layer_panel(p, r, "z", residual_of, "Residual before the update", "mean norm");
+    layer_panel(p, r, "u", norm_of, "Update norm against batch", "Frobenius norm");
+    layer_panel(p, r, "z", residual_of, "Residual before the update, against batch", "mean norm");
     er_pen_say(p, "unset multiplot\n");
 }
 
 void er_figure_capacity(er_pen *p, const er_report *r)
 {
     int64_t layers[ER_MOST_LAYERS];
-    if (!any_layer(r, capacity_of)) return;
-    begin(p, 900, 280);
-    layer_axes(p, er_report_layer_list(r, layers, ER_MOST_LAYERS));
+    if (!has_curve(r, capacity_of)) return;
+    int rows = (int)(er_report_layer_list(r, layers, ER_MOST_LAYERS) + 5) / 6;
+    begin(p, 900, 265 + 16 * rows);
+    layer_axes(p, rows);
     few_batches(p, r);
-    layer_panel(p, r, "c", capacity_of, "", "% of the rank");
+    layer_panel(p, r, "c", capacity_of, "Capacity used against batch", "% of the rank");
 }
 
 void er_figure_spectra(er_pen *p, const er_report *r)
@@ -280,7 +292,7 @@ void er_figure_spectra(er_pen *p, const er_report *r)
     char colour[8];
     if (!r->spectrum_count) return;
     begin(p, 900, 340);
-    titles(p, "", "eigenvalue, from the smallest", "value");
+    titles(p, "Eigenvalues, from the smallest", "", "value");
     er_pen_say(p, "set logscale y\nset format y '10^{%%T}'\nset key bmargin center horizontal\nset bmargin 5\n");
     er_pen_say(p, "set terminal svg size 900,340 dynamic rounded enhanced font 'Helvetica,Arial,sans-serif,12'\n");
     for (int64_t k = 0; k < r->spectrum_count; k++) {
@@ -339,7 +351,8 @@ void er_figure_phases(er_pen *p, const er_report *r)
         er_pen_say(p, "\"%s\" %lld %.7g \"%.*f s\"\n", word, (long long)at++, r->phases[i].seconds,
                    r->phases[i].seconds < 10 ? 2 : r->phases[i].seconds < 100 ? 1 : 0, r->phases[i].seconds);
     }
-    er_pen_say(p, "EOD\nunset grid\nset grid x lc rgb '%s' lt 1 lw 1\nset border 2\nset style fill solid 0.85 noborder\n"
+    er_pen_say(p, "EOD\nunset grid\nset grid x lc rgb '%s' lt 1 lw 1\nset border 2\n"
+               "set style fill solid 0.85 noborder\n"
                "set yrange [%lld.5:-0.5]\nset xrange [0:%.7g]\nset xlabel 'seconds' textcolor rgb '%s'\nunset key\n"
                "plot $t using (0.5*$3):2:(0.5*$3):(0.34):ytic(1) with boxxyerror lc rgb '%s', "
                "$t using 3:2:4 with labels left offset 0.6,0 textcolor rgb '%s'\n", grid_grey, (long long)bars - 1,

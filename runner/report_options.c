@@ -30,7 +30,8 @@ static int list_text(er_text *out, yaml_document_t *document, const yaml_node_t 
     return er_text_add(out, "]", err);
 }
 
-static int walk(er_report *r, yaml_document_t *document, const yaml_node_t *node, const char *key, int depth, er_err *err)
+static int walk(er_report *r, yaml_document_t *document, const yaml_node_t *node, const char *key, int depth,
+                er_err *err)
 {
     er_text text = ER_TEXT_INIT;
     int code = 0;

@@ -10,7 +10,9 @@ const char *er_report_formula(const char *method)
     static const struct {
         const char *method, *formula;
     } rules[] = {
-        {"rome", "W ← W + r uᵀ,  u = C⁻¹k̄ / |C⁻¹k̄|,  r = (v* − W k₀) / (k₀·u);  k̄ the mean key, k₀ the plain prompt's"},
+        {"rome",
+         "W ← W + r uᵀ,  u = C⁻¹k̄ / |C⁻¹k̄|,  r = (v* − W k₀) / (k₀·u);  "
+         "k̄ the mean key, k₀ the plain prompt's"},
         {"r-rome", "W ← W + r uᵀ,  u = C⁻¹k̄ / |C⁻¹k̄|,  r = (v* − W k̄) / (k̄·u);  k̄ the mean key"},
         {"memit", "W ← W + R Kᵀ (λC + K Kᵀ)⁻¹,  R = residuals / layers left"},
         {"memit-seq", "W ← W + R Kᵀ (λC + Kₚ Kₚᵀ + K Kᵀ)⁻¹,  R = residuals / layers left,  Kₚ the keys edited before"},

@@ -20,7 +20,8 @@ static void cell_number(er_doc *d, double x, char kind, int digits)
 
 static const struct {
     const char *group, *title;
-} titles[] = {{"rewrite", "Eff"}, {"paraphrase", "Gen"}, {"neighborhood", "Spe"}, {"locality", "Loc"}, {"portability", "Por"}};
+} titles[] = {{"rewrite", "Eff"}, {"paraphrase", "Gen"}, {"neighborhood", "Spe"},
+              {"locality", "Loc"}, {"portability", "Por"}};
 static const struct {
     const char *metric, *title;
 } measures[] = {{"success", "success"}, {"accuracy", "accuracy"}, {"exact", "all tokens right"},
@@ -63,7 +64,8 @@ static void score_cell(er_doc *d, double mean, double error)
 }
 
 /* "12", or "12/11/12" where groups differ. */
-static void count_cell(er_doc *d, const er_report *r, const char *moment, const char *metric, const char **groups, int n)
+static void count_cell(er_doc *d, const er_report *r, const char *moment, const char *metric,
+                       const char **groups, int n)
 {
     char text[256] = "";
     double first = (double)NAN;
@@ -123,9 +125,10 @@ void er_part_scores(er_doc *d, const er_report *r)
         for (int m = 0; m < MEASURES; m++) score_row(d, r, moment, m, groups, n, &first);
     }
     er_doc_table_end(d);
-    er_doc_say(d, "All times 100, mean over cases ± its standard error. Eff, Gen and Spe: the edited, the rephrased and the "
-               "neighbouring prompts; Score is the harmonic mean of their successes. Success: the new target is likelier "
-               "than the true one (Spe: the true one likelier). Accuracy: the share of answer tokens that come first.");
+    er_doc_say(d, "All times 100, mean over cases ± its standard error. Eff, Gen and Spe: the edited, the rephrased and "
+               "the neighbouring prompts; Score is the harmonic mean of their successes. Success: the new target is "
+               "likelier than the true one (Spe: the true one likelier). Accuracy: the share of answer tokens that come "
+               "first.");
 }
 
 /* --- bins and losses --------------------------------------------------------------------------------------------- */
@@ -314,7 +317,7 @@ void er_part_failed(er_doc *d, const er_report *r)
     for (int64_t i = 0; i < r->target_count; i++) count += r->targets[i].failed;
     if (!count) {
         int64_t said = er_report_edits(r, "failed");
-        if (said) er_doc_say(d, "%lld; events.jsonl, which names them, is not there.", (long long)said);
+        if (said) er_doc_say(d, "%lld, which events.jsonl does not name.", (long long)said);
         else er_doc_say(d, "None.");
         return;
     }
@@ -395,8 +398,8 @@ void er_part_worst(er_doc *d, const er_report *r)
         er_doc_cell(d, "edit was");
         for (int64_t i = 0; i < n && i < WORST; i++) worst_row(d, order[i]);
         er_doc_table_end(d);
-        er_doc_say(d, "At %s: lowest mean of the three successes first, then the new target furthest behind the true one. "
-                   "nll: nats per token of the edited prompt.", last);
+        er_doc_say(d, "At %s: lowest mean of the three successes first, then the new target furthest behind the true "
+                   "one. nll: nats per token of the edited prompt.", last);
     }
     er_free(order);
 }

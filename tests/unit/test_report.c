@@ -153,7 +153,8 @@ static void shows_all_sections_and_cells(void **state)
               "| layer 3 · eigen | 5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c5c |", "| v_lr | 0.5 |", "| layers | \\[2, 3\\] |",
               "mpirun -n 2 errata run job.resolved.yaml");
     /* the failed edit is the worst case, then the one that was overwritten */
-    const char *worst = strstr(md, "## Worst cases"), *a = strstr(worst, "| 104 | 3 |"), *b = strstr(worst, "| 101 | 0 |");
+    const char *worst = strstr(md, "## Worst cases"), *a = strstr(worst, "| 104 | 3 |");
+    const char *b = strstr(worst, "| 101 | 0 |");
     assert_true(a && b && a < b && b < strstr(worst, "| 102 | 1 |"));
     MUST_HAVE(html, "<!DOCTYPE html>", "(P (Kₚ Kₚᵀ + K Kᵀ) P + L₂ I)⁻¹", "<td class=\"n\">66.7 ± 21.1</td>",
               "id=\"protocol\"", "id=\"worst\"", "</html>\n");
@@ -210,7 +211,7 @@ static void missing_files_are_named(void **state)
         snprintf(line, sizeof line, "%s is not there.", files[i]);
         MUST_HAVE(md, line);
     }
-    MUST_HAVE(md, "| at_end | success | 73.3 |", "| failed | 1 | 104 |", "1; events.jsonl, which names them, is not there.",
+    MUST_HAVE(md, "| at_end | success | 73.3 |", "| failed | 1 | 104 |", "1, which events.jsonl does not name.",
               "| weights | b2b2"); /* the summary has the inputs too */
     assert_null(strstr(md, "## Time"));
     assert_null(strstr(md, "## Worst"));
@@ -228,7 +229,8 @@ static void damaged_lines_are_counted(void **state)
     write_report();
     char *md = slurp(folder, "report.md");
     MUST_HAVE(md, "1 line of events.jsonl cannot be read and is left out.",
-              "1 line of cases.jsonl cannot be read and is left out.", "2 lines of timings.jsonl cannot be read and are",
+              "1 line of cases.jsonl cannot be read and is left out.",
+              "2 lines of timings.jsonl cannot be read and are",
               "inputs.json is left out: it cannot be read.", "is no YAML");
     er_free(md);
 }
@@ -280,7 +282,8 @@ static void texts_are_escaped(void **state)
     static const char *const bad[] = {"<script", "<img", "<iframe", "<embed", "<b onload", "<svg onload", "<u>", "<i>",
                                       "\xe2\x80\xae"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) assert_null(strstr(html, bad[i]));
-    MUST_HAVE(html, "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;|x # y\xef\xbf\xbd", "&lt;/td&gt;&lt;img src=x&gt;");
+    MUST_HAVE(html, "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;|x # y\xef\xbf\xbd",
+              "&lt;/td&gt;&lt;img src=x&gt;");
     MUST_HAVE(md, "\\|x # y", "| &lt;/td&gt;&lt;img src=x&gt;\\| a \\| b \"q\" |", "\\`&lt;i&gt;&amp;amp;",
               "\n`````\nmodel:"); /* the fence is longer than the one in the text */
     assert_int_not_equal(access("owned", F_OK), 0);
