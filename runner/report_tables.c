@@ -125,10 +125,10 @@ void er_part_scores(er_doc *d, const er_report *r)
         for (int m = 0; m < MEASURES; m++) score_row(d, r, moment, m, groups, n, &first);
     }
     er_doc_table_end(d);
-    er_doc_say(d, "All times 100, mean over cases ± its standard error. Eff, Gen and Spe: the edited, the rephrased and "
-               "the neighbouring prompts; Score is the harmonic mean of their successes. Success: the new target is "
-               "likelier than the true one (Spe: the true one likelier). Accuracy: the share of answer tokens that come "
-               "first.");
+    er_doc_say(d, "All times 100, mean over cases ± its standard error. Eff, Gen and Spe: the edited, the rephrased "
+               "and the neighbouring prompts; Score is the harmonic mean of their successes. Success: the new target is "
+               "likelier than the true one (Spe: the true one likelier). Accuracy: the share of answer tokens that "
+               "come first.");
 }
 
 /* --- bins and losses --------------------------------------------------------------------------------------------- */
