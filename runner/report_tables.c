@@ -126,8 +126,8 @@ void er_part_scores(er_doc *d, const er_report *r)
     }
     er_doc_table_end(d);
     er_doc_say(d, "All times 100, mean over cases ± its standard error. Eff, Gen and Spe: the edited, the rephrased "
-               "and the neighbouring prompts; Score is the harmonic mean of their successes. Success: the new target is "
-               "likelier than the true one (Spe: the true one likelier). Accuracy: the share of answer tokens that "
+               "and the neighbouring prompts; Score is the harmonic mean of their successes. Success: the new target "
+               "is likelier than the true one (Spe: the true one likelier). Accuracy: the share of answer tokens that "
                "come first.");
 }
 
