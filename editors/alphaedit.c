@@ -110,6 +110,7 @@ const er_editor er_editor_alphaedit = {
     .options = options,
     .check = check,
     .needs = needs,
+    .keep = er_alphaedit_keep,
     .template_lengths = er_memit_template_lengths,
     .key_floats = er_memit_key_floats,
     .target = er_memit_target,

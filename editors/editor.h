@@ -83,7 +83,9 @@ typedef struct er_editor {
     /* Bounds against the model, exactly one nullspace_* key, L2 > 0, ...: ER_E_INPUT naming the key. */
     int (*check)(const er_hyper *hyper, const er_config *config, int64_t batch, er_err *err);
     unsigned (*needs)(const er_hyper *hyper);
-    /* Lengths (tokens, texts) of generated templates and what braces become. */
+    /* Which directions its projection keeps. NULL: it projects nothing. */
+    int (*keep)(er_keep *out, const er_hyper *hyper, er_err *err);
+    /* Lengths (tokens, texts) of generated templates and what braces become. *count: room in `lengths`, then how many. */
     int (*template_lengths)(const er_hyper *hyper, int64_t (*lengths)[2], int64_t *count, const char **braces);
     /* Floats of the key of one request at one layer. */
     int64_t (*key_floats)(const er_config *config);

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "runner/cases.h"
 #include "runner/events.h"
+#include "runner/spectrum.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -25,7 +26,7 @@ static int save_text(const er_run *r, const char *name, const er_text *text, er_
 int er_outputs_events(er_run *r, er_err *err)
 {
     er_text t = ER_TEXT_INIT;
-    int code = 0;
+    int code = er_spectrum_events(&t, &r->setup, err);
     for (int64_t b = 0; !code && b < r->head_count; b++) code = er_events_batch(&t, &r->heads[b], err);
     if (!code) code = save_text(r, "events.jsonl", &t, err);
     er_text_free(&t);

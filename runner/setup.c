@@ -175,16 +175,6 @@ er_stats_key er_setup_stats_key(const er_setup *s, int64_t layer)
     return key;
 }
 
-int er_setup_keep(const er_setup *s, er_keep *keep)
-{
-    const er_hyper *h = &s->hyper;
-    if (h->nullspace_threshold > 0) *keep = (er_keep){ER_KEEP_THRESHOLD, h->nullspace_threshold};
-    else if (h->nullspace_rank > 0) *keep = (er_keep){ER_KEEP_RANK, (double)h->nullspace_rank};
-    else if (h->nullspace_energy > 0) *keep = (er_keep){ER_KEEP_ENERGY, h->nullspace_energy};
-    else return 0;
-    return 1;
-}
-
 int er_setup_editor_table(er_option_table *out, er_hyper *hyper, const char *method, er_arena *arena, er_err *err)
 {
     const er_editor *editor = er_editor_at(0);

@@ -48,9 +48,6 @@ void er_setup_close(er_setup *s);
 void er_setup_batch(const er_setup *s, int64_t b, int64_t *first, int64_t *count);
 /* Key of a layer's statistics; the corpus must be open. */
 er_stats_key er_setup_stats_key(const er_setup *s, int64_t layer);
-/* AlphaEdit's choice of kept directions from the hyperparameters; 0 when the job makes none. */
-int er_setup_keep(const er_setup *s, er_keep *keep);
-
 /* For help pages: the rows of a method's hyperparameters (NULL method: the first editor). */
 int er_setup_editor_table(er_option_table *out, er_hyper *hyper, const char *method, er_arena *arena, er_err *err);
 

@@ -200,7 +200,7 @@ static int check_with(er_setup *s, const int64_t *layers, int64_t count, held_ou
     er_keep keep = {ER_KEEP_THRESHOLD, default_threshold};
     int sound = 1;
     int64_t to = 0;
-    er_setup_keep(s, &keep);
+    if (s->editor->keep) ER_TRY(s->editor->keep(&keep, &s->hyper, err));
     for (int64_t i = 0; i < count; i++) {
         held_out *h = &lists[layers[i]];
         h->most = HELD_OUT_TOKENS, h->width = s->model->config.inner;
