@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* events.jsonl: what happened in each batch, made from ledger records alone, so that it can be made again at any time.
- * Behind the spectra of the edited layers (spectrum.h), lines have "event": "target" (case_id, losses per step as [total, nll, kl, wd], probability per step, norms, steps,
- * why it stopped), "layer" (z_error, update_norm, weight_norm, total_update_norm, condition, rank, capacity used) or "guard". Rank 0. */
+/* events.jsonl: what happened in each batch, made from ledger records and the store alone, so that it can be made again
+ * at any time. Behind the spectra of the edited layers (spectrum.h), lines have "event": "target" (case_id, losses per
+ * step as [total, nll, kl, wd], probability per step, norms, steps, why it stopped), "layer" (z_error, update_norm,
+ * weight_norm, total_update_norm, condition, rank, capacity used) or "guard". Rank 0. */
 #ifndef ER_RUNNER_EVENTS_H
 #define ER_RUNNER_EVENTS_H
 
