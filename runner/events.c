@@ -11,7 +11,9 @@ int er_guards(const er_record *r, er_guard_sink *sink, void *context, er_err *er
 {
     for (int64_t i = 0; i < r->requests; i++) {
         const er_target *t = &r->targets[i];
-        const char *name = t->stop == ER_STOP_NONFINITE ? "nonfinite" : t->failed ? "failed" : t->flat ? "flat_loss" : NULL;
+        const char *name = t->flat ? "flat_loss" : NULL;
+        if (t->failed) name = "failed";
+        if (t->stop == ER_STOP_NONFINITE) name = "nonfinite";
         double last = t->steps ? (double)t->loss[t->steps - 1].total : (double)NAN;
         double first = t->steps ? (double)t->loss[0].total : (double)NAN;
         er_guard guard = {name, r->case_id[i], -1, last, first};
@@ -52,7 +54,8 @@ static int target_line(er_text *out, const er_record *r, int64_t i, er_err *err)
 {
     static const char *const stops[] = {"steps", "loss", "nonfinite"};
     const er_target *t = &r->targets[i];
-    ER_TRY(er_text_format(out, err, "{\"event\":\"target\",\"batch\":%lld,\"case_id\":%lld,\"index\":%lld,\"status\":\"%s\","
+    ER_TRY(er_text_format(out, err, "{\"event\":\"target\",\"batch\":%lld,\"case_id\":%lld,\"index\":%lld,"
+                          "\"status\":\"%s\","
                           "\"reason\":", (long long)r->batch, (long long)r->case_id[i], (long long)r->index[i],
                           t->failed ? "failed" : "ok"));
     ER_TRY(t->failed ? er_text_json(out, t->reason, err) : er_text_add(out, "null", err));

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A journal: results of finished units that are not yet in a final file, so that an interruption loses at most the units
- * in flight. A run has one of its scores and one of the batch at work (targets and keys). Rank 0 alone opens them.
+/* A journal: results of finished units that are not yet in a final file, so that an interruption loses at most the
+ * units in flight. A run has one of its scores and one of the batch at work (targets and keys). Rank 0 alone opens them.
  *
  * File: 16 bytes of head ("errata journal" and the bits version), then records
- *     magic u32, kind u32, key 16 bytes, payload length u64, XXH3-64 of the 32 bytes before and the payload u64, payload
+ *     magic u32, kind u32, key 16 bytes, payload length u64, XXH3-64 of all but itself u64, payload
  * in native byte order. A record is whole or it does not count: opening cuts the file behind its last whole record. A
  * journal of another bits version is emptied. It is removed when all that it holds is in its final file. */
 #ifndef ER_RUNNER_JOURNAL_H

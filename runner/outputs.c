@@ -122,17 +122,21 @@ static int put_protocol(er_text *t, const er_run *r, er_err *err)
     const er_job *j = &r->setup.job;
     char hash[ER_HASH_TEXT];
     er_hash_text(hash, &r->templates.hash);
-    ER_TRY(er_text_format(t, err, "{\n    \"mode\": \"%s\",\n    \"batch\": %lld,\n    \"count\": %lld,\n    \"moments\": ",
+    ER_TRY(er_text_format(t, err, "{\n    \"mode\": \"%s\",\n    \"batch\": %lld,\n    \"count\": %lld,\n"
+                          "    \"moments\": ",
                           modes[j->edit.mode], (long long)r->setup.batch, (long long)r->setup.data.count));
     ER_TRY(put_moments(t, r, err));
-    ER_TRY(er_text_format(t, err, ",\n    \"scorer\": \"%s\",\n    \"scored\": \"teacher-forced\",\n    \"target\": \"%s\","
+    ER_TRY(er_text_format(t, err, ",\n    \"scorer\": \"%s\",\n    \"scored\": \"teacher-forced\","
+                          "\n    \"target\": \"%s\","
                           "\n    \"parity\": \"%s\",\n", scorers[j->score.protocol], targets[j->data.target],
                           parities[j->parity]));
-    ER_TRY(er_text_format(t, err, "    \"precision\": {\"weights\": \"%s\", \"compute\": \"%s\", \"update\": \"%s\"},\n",
+    ER_TRY(er_text_format(t, err, "    \"precision\": {\"weights\": \"%s\", \"compute\": \"%s\", "
+                          "\"update\": \"%s\"},\n",
                           precisions[j->precision.weights], precisions[j->precision.compute],
                           precisions[j->precision.update]));
     int64_t tokens = stats_tokens(r);
-    ER_TRY(er_text_format(t, err, "    \"stats_tokens\": %lld,\n    \"stats_tokens_per_dimension\": ", (long long)tokens));
+    ER_TRY(er_text_format(t, err, "    \"stats_tokens\": %lld,\n    \"stats_tokens_per_dimension\": ",
+                          (long long)tokens));
     ER_TRY(er_text_float(t, (double)tokens / (double)r->setup.model->config.inner, err));
     return er_text_format(t, err, ",\n    \"templates\": \"%s\",\n    \"guard_actions\": \"warn\"\n  }", hash);
 }

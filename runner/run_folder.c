@@ -207,7 +207,8 @@ static int env_json(const er_run *r, er_text *t, er_err *err)
     ER_TRY(er_text_json(t, openblas_get_config(), err));
     ER_TRY(er_text_add(t, ",\n  \"mpi\": ", err));
     ER_TRY(er_text_json(t, mpi, err));
-    return er_text_format(t, err, ",\n  \"ranks\": %d,\n  \"threads\": %d,\n  \"unit\": %lld,\n  \"model\": \"%s\"\n}\n",
+    return er_text_format(t, err, ",\n  \"ranks\": %d,\n  \"threads\": %d,\n  \"unit\": %lld,\n"
+                          "  \"model\": \"%s\"\n}\n",
                           r->w->size, r->w->threads, (long long)r->setup.job.run.unit, r->setup.job.model.path);
 }
 

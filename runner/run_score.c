@@ -98,7 +98,7 @@ int er_run_score_key(const er_run *r, int64_t index, const er_hash *state, er_ha
 const er_hash *er_run_state(const er_run *r, int64_t batch)
 {
     if (batch < 0) return &r->base;
-    return batch < r->head_count ? &r->heads[batch].after : NULL;
+    return r->heads && batch < r->head_count ? &r->heads[batch].after : NULL;
 }
 
 /* --- what is known ----------------------------------------------------------------------------------------------- */
@@ -260,7 +260,8 @@ static int score_one(er_run *r, const er_scoring *s, er_err *err)
         er_progress_end(&p.progress);
         int timed = r->w->rank == 0 && r->journal;
         if (!code)
-            code = er_world_agree(r->w, timed ? er_run_time(r, s->moment, s->batch, er_seconds() - start, err) : 0, err);
+            code = timed ? er_run_time(r, s->moment, s->batch, er_seconds() - start, err) : 0;
+        code = er_world_agree(r->w, code, err);
     }
     er_free(done);
     return code;

@@ -217,7 +217,7 @@ static int is_stored(const measuring *m, const er_stats_key *key, int eigen, int
     return er_store_hash(m->store, key, eigen, &hash, found, err);
 }
 
-/* Partials are those of a set of layers. A pass that was killed between its moments has left those of all its layers. */
+/* Partials are those of a set of layers: a pass that was killed between its moments has left those of all of them. */
 static int has_partials(measuring *m, const int64_t *layers, int64_t count, int *has, er_err *err)
 {
     measuring all = *m;
@@ -248,7 +248,8 @@ static int list_missing(measuring *m, const int64_t *layers, int64_t count, int 
         code = is_stored(m, &key, eigen, &found, err);
         if (!code && !found) m->layer[m->layers++] = layers[i];
     }
-    if (!code && w->rank == 0 && !eigen && m->layers && m->layers < count) code = has_partials(m, layers, count, &all, err);
+    int some = w->rank == 0 && m->layers && m->layers < count;
+    if (!code && some && !eigen) code = has_partials(m, layers, count, &all, err);
     for (int64_t i = 0; all && i < count; i++) m->layer[i] = layers[i];
     if (all) m->layers = count;
     ER_TRY(er_world_agree(w, code, err));

@@ -80,7 +80,8 @@ typedef struct column {
 
 static const column columns[] = {
     {"Eff", "rewrite", "success"},          {"Gen", "paraphrase", "success"},   {"Spe", "neighborhood", "success"},
-    {"EffAcc", "rewrite", "accuracy"},      {"GenAcc", "paraphrase", "accuracy"}, {"SpeAcc", "neighborhood", "accuracy"},
+    {"EffAcc", "rewrite", "accuracy"},      {"GenAcc", "paraphrase", "accuracy"},
+    {"SpeAcc", "neighborhood", "accuracy"},
     {"LocAcc", "locality", "accuracy"},     {"PorAcc", "portability", "accuracy"},
     {"Same", "neighborhood", "agreement"},  {"LocSame", "locality", "agreement"},
 };

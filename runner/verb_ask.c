@@ -60,5 +60,5 @@ static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
     return code;
 }
 
-const er_verb er_verb_ask = {"ask", "MODEL|RUN TEXT...", "continue prompts greedily; a run answers before and after its "
-                             "edits", 2, -1, 0, 0, flags, call};
+const er_verb er_verb_ask = {"ask", "MODEL|RUN TEXT...",
+                             "continue prompts greedily; a run answers before and after its edits", 2, -1, 0, 0, flags, call};

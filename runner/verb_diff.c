@@ -115,5 +115,5 @@ static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
     return code;
 }
 
-const er_verb er_verb_diff = {"diff", "RUN RUN", "the first record, tensor or score that differs (exit code 1)", 2, 2, 0,
-                              0, flags, call};
+const er_verb er_verb_diff = {"diff", "RUN RUN", "the first record, tensor or score that differs (exit code 1)", 2, 2,
+                              0, 0, flags, call};

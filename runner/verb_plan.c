@@ -80,7 +80,8 @@ static void print_times(const er_setup *s, const sizes *z, double flops)
     double head = (double)z->c->vocab * z->d, last = (double)h->layers.at[h->layers.count - 1] + 1;
     double after = (double)z->c->layers - last, moments = 0;
     /* forward and backward of the layers behind the edited one, positions from the subject's last token on */
-    double target = z->rows * (TEXT_TOKENS * last * block + z->steps * (TEXT_TOKENS / 3.0) * 3 * (after * block + head / 4));
+    double step = (TEXT_TOKENS / 3.0) * 3 * (after * block + head / 4);
+    double target = z->rows * (TEXT_TOKENS * last * block + z->steps * step);
     double scored = z->prompts * (TEXT_TOKENS * all + 1.5 * head);
     moments = s->job.score.before + s->job.score.at_edit + s->job.score.at_end;
     if (s->job.score.every) moments += z->edits / (double)s->job.score.every / 2;
@@ -199,5 +200,5 @@ static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
     return code;
 }
 
-const er_verb er_verb_plan = {"plan", "JOB", "sizes of a job: memory, disk, rough times, and its requests as tokens", 1, 1,
-                              0, 1, flags, call};
+const er_verb er_verb_plan = {"plan", "JOB", "sizes of a job: memory, disk, rough times, and its requests as tokens",
+                              1, 1, 0, 1, flags, call};

@@ -70,7 +70,8 @@ static int status_of(er_world *w, const char *folder, er_err *err)
     if (!code) code = read_ledger(&p, folder, err);
     if (!code) code = read_holder(holder, sizeof holder, folder, err);
     if (!code) {
-        int finished = p.edits >= s.data.count && has_file(folder, "summary.json") && !has_file(folder, "scores.journal");
+        int finished = p.edits >= s.data.count && has_file(folder, "summary.json");
+        finished = finished && !has_file(folder, "scores.journal");
         printf("%s: %s, %lld of %lld edits in %lld of %lld batches, %lld failed: ", folder, s.editor->name,
                (long long)p.edits, (long long)s.data.count, (long long)p.batches, (long long)s.batches,
                (long long)p.failed);
@@ -88,5 +89,5 @@ static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
     return 0;
 }
 
-const er_verb er_verb_status = {"status", "RUN...", "what is done, failed, left, and who works on it", 1, -1, 0, 0, flags,
-                                call};
+const er_verb er_verb_status = {"status", "RUN...", "what is done, failed, left, and who works on it", 1, -1, 0, 0,
+                                flags, call};

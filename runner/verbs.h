@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The verbs of the program (DESIGN section 3), one file each. A verb returns 0 or an error; *exit_code stays 0 unless it
- * finished with something to say (3: some edits failed). Verbs that are not collective run on rank 0 alone. */
+/* The verbs of the program (DESIGN section 3), one file each. A verb returns 0 or an error; *exit_code stays 0 unless
+ * it finished with something to say (3: some edits failed). Verbs that are not collective run on rank 0 alone. */
 #ifndef ER_RUNNER_VERBS_H
 #define ER_RUNNER_VERBS_H
 

@@ -14,7 +14,7 @@ compare_all() { # NAME JOB ARGUMENT...
         for t in 1 2; do
             for u in 1 3; do
                 OMP_NUM_THREADS=$t mpi "$n" "$ERRATA" run "$job" --set run.unit=$u "$@" >"$work/out" 2>&1 ||
-                    { cat "$work/out"; fail "$name: $n ranks, $t threads, unit $u"; }
+                    { code=$?; cat "$work/out"; fail "$name: $n ranks, $t threads, unit $u: code $code"; }
                 same_runs "$work/wanted" "$work/now" || fail "$name: $n ranks, $t threads, unit $u: files differ"
                 no_temporaries "$work/now" || fail "$name: temporary files are left"
                 rm -rf "$work/now"

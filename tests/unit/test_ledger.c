@@ -10,6 +10,10 @@
 
 #include <unistd.h>
 
+/* HDF5 1.10 forgets metadata of files that it finds damaged: not ours to free. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void) { return "leak:libhdf5"; }
+
 enum { D = 64, F = 160, LAYERS = 2 };
 static char folder[] = "/tmp/errata-ledger-XXXXXX";
 static er_model *model;
@@ -228,6 +232,7 @@ static int end(void **state)
     er_model_close(model);
     snprintf(command, sizeof command, "rm -r %s", folder);
     if (system(command)) return 1;
+    er_kernels_stop();
     return er_memory_live() != 0;
 }
 

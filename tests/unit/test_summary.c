@@ -123,7 +123,8 @@ static void table(void **state)
     make_sample(&a, (float[6]){1, 2, 1, 2, 3, 1}, (uint8_t[6][2]){{1, 1}, {0, 0}, {1, 0}, {0, 0}, {0, 0}, {1, 1}});
     OK(er_summary_add(&s, "at_end", &a.request, &a.score, NULL, &err));
     OK(er_summary_table(&t, &s, "csv", &err));
-    assert_string_equal(t.at, "moment,cases,Score,Eff,Gen,Spe,EffAcc,GenAcc,SpeAcc\nat_end,1,100,100,100,100,100,50,100\n");
+    assert_string_equal(t.at, "moment,cases,Score,Eff,Gen,Spe,EffAcc,GenAcc,SpeAcc\n"
+                              "at_end,1,100,100,100,100,100,50,100\n");
     t.length = 0;
     OK(er_summary_table(&t, &s, "md", &err));
     assert_non_null(strstr(t.at, "| at_end | 1 | 100.0 | 100.0 | 100.0 |"));
@@ -165,7 +166,8 @@ static void evaluation(void **state)
     const char *own[] = {"Oslo", "parrot"};
     er_prompt_group groups[] = {{"rewrite", 1, rewrite, NULL}, {"neighborhood", 2, others, NULL},
                                 {"locality", 2, others, own}};
-    er_request first = {.case_id = 1, .target_new = "Arabic", .target_true = "Spanish", .group_count = 3, .groups = groups};
+    er_request first = {.case_id = 1, .target_new = "Arabic", .target_true = "Spanish", .group_count = 3,
+                        .groups = groups};
     er_request second = first, lone = first;
     second.target_new = "Spanish and Arabic"; /* the true answer is its beginning: all of its row is shared */
     lone.target_true = NULL;
@@ -194,7 +196,8 @@ static void evaluation(void **state)
                 assert_int_equal(s->fresh.tokens > 0, g < 2);
                 assert_int_equal(s->truth.tokens > 0, truth != NULL);
                 if (g < 2)
-                    assert_true(s->fresh.nll == plain_nll(&view, groups[g].prompts[p], all[i]->target_new, arena, work));
+                    assert_true(s->fresh.nll ==
+                                plain_nll(&view, groups[g].prompts[p], all[i]->target_new, arena, work));
                 if (truth) assert_true(s->truth.nll == plain_nll(&view, groups[g].prompts[p], truth, arena, work));
             }
         }
@@ -210,5 +213,7 @@ int main(void)
     if (er_kernels_start(NULL)) return 1;
     const struct CMUnitTest tests[] = {cmocka_unit_test(metrics), cmocka_unit_test(absent_and_not_finite),
                                        cmocka_unit_test(table), cmocka_unit_test(evaluation)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    er_kernels_stop();
+    return failed || er_memory_live() != 0;
 }

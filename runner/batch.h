@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The steps of one batch (run_edit.c), internal to runner/: prompts, targets, and layer by layer keys, one solve and
+ * one rounding into the overlay of every rank. Only rank 0 holds the record, the statistics and the history; what its
+ * units gave is in the batch's journal. All steps are collective unless they say otherwise. */
+#ifndef ER_RUNNER_BATCH_H
+#define ER_RUNNER_BATCH_H
+
+#include "runner/run.h"
+
+typedef struct er_batch {
+    er_run *r;
+    int64_t number, first, count;
+    er_arena *arena;
+    er_prompt *prompts; /* (count) */
+    uint8_t *failed;    /* (count) equal on all ranks between phases */
+    char (*reason)[sizeof((er_target *)0)->reason]; /* of prompts that cannot be made */
+    er_hash state;      /* before the batch */
+    er_record record;   /* rank 0 */
+    er_journal *journal; /* rank 0: finished targets and keys of this batch */
+    int64_t applied;
+    int64_t *apply;     /* requests of the batch that join the solve */
+    int64_t step;
+    float *values;      /* rank 0: (applied, d) */
+    double seconds[3];  /* targets, keys, solve */
+} er_batch;
+
+/* batch_targets.c. Not collective: rows of all requests, the same on every rank; one that cannot be made is a failed
+ * request. */
+int er_batch_prompts(er_batch *b, er_err *err);
+/* Fills the record's targets, b->failed, b->apply, b->applied and, on rank 0, b->values. */
+int er_batch_targets(er_batch *b, er_err *err);
+/* Rank 0. Content key of the i-th request's target. */
+int er_batch_target_key(const er_batch *b, int64_t i, er_hash *key, er_err *err);
+/* Units that `items` are cut into, and the items of one of them. */
+int64_t er_batch_units(const er_batch *b, int64_t items);
+void er_batch_range(const er_batch *b, int64_t items, int64_t unit, int64_t *first, int64_t *count);
+
+/* batch_layers.c. Keys, solve and update of layer b->step. ER_E_NUMERIC: the batch has failed, not the run. */
+int er_batch_layer(er_batch *b, er_err *err);
+
+#endif

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "runner/batch.h"
+
+#include "base/memory.h"
+#include "runner/blob.h"
+
+#include <math.h>
+#include <string.h>
+
+/* --- layers ------------------------------------------------------------------------------------------------------ */
+
+static int64_t key_floats(const er_batch *b) { return b->r->setup.editor->key_floats(&b->r->setup.model->config); }
+
+static int key_unit(void *context, int64_t unit, er_text *out, er_err *err)
+{
+    const er_batch *b = context;
+    const er_setup *s = &b->r->setup;
+    int64_t first, count, width = key_floats(b);
+    er_prompt *prompts = NULL;
+    float *keys = NULL;
+    er_batch_range(b, b->applied, unit, &first, &count);
+    int code = er_alloc(&prompts, (size_t)count, err);
+    if (!code) code = er_alloc(&keys, (size_t)(count * width), err);
+    for (int64_t i = 0; !code && i < count; i++) prompts[i] = b->prompts[b->apply[first + i]];
+    if (!code) code = s->editor->keys(&b->r->edit, &b->r->overlay.view, b->step, prompts, count, keys, s->work, err);
+    if (!code) code = er_blob_put(out, keys, (size_t)(count * width) * sizeof *keys, err);
+    er_free(prompts);
+    er_free(keys);
+    return code;
+}
+
+/* Content of the key of the i-th request that joins, at the layer at work. */
+static int key_key(const er_batch *b, int64_t i, er_hash *key, er_err *err)
+{
+    er_hash parts[3];
+    ER_TRY(er_batch_target_key(b, b->apply[i], &parts[0], err));
+    ER_TRY(er_overlay_state(&b->r->overlay, &parts[1], err));
+    parts[2] = er_hash_bytes(&b->step, sizeof b->step);
+    *key = er_hash_bytes(parts, sizeof parts);
+    return 0;
+}
+
+static int sink_keys(void *context, int64_t unit, const char *bytes, size_t n, er_err *err)
+{
+    er_batch *b = context;
+    int64_t first, count, width = key_floats(b);
+    float *keys = b->record.layers[b->step].keys;
+    er_reader in = {bytes, n, 0};
+    er_batch_range(b, b->applied, unit, &first, &count);
+    er_blob_get(&in, keys + first * width, (size_t)(count * width) * sizeof *keys);
+    ER_TRY(er_blob_end(&in, "keys of a unit", err));
+    for (int64_t i = first; i < first + count; i++) {
+        er_hash key;
+        ER_TRY(key_key(b, i, &key, err));
+        if (!er_journal_has(b->journal, ER_JOURNAL_KEY, &key))
+            ER_TRY(er_journal_add(b->journal, ER_JOURNAL_KEY, &key, keys + i * width, (size_t)width * sizeof *keys,
+                                  err));
+    }
+    return er_journal_sync(b->journal, err);
+}
+
+/* Keys in the journal come back; `done` says which units are complete. */
+static int stored_keys(er_batch *b, uint8_t *done, int64_t units, er_err *err)
+{
+    er_text bytes = ER_TEXT_INIT;
+    int64_t width = key_floats(b);
+    int code = 0;
+    for (int64_t u = 0; !code && u < units; u++) {
+        int64_t first, count;
+        er_batch_range(b, b->applied, u, &first, &count);
+        done[u] = 1;
+        for (int64_t i = first; !code && i < first + count; i++) {
+            er_hash key;
+            int found = 0;
+            code = key_key(b, i, &key, err);
+            if (!code) code = er_journal_read(b->journal, ER_JOURNAL_KEY, &key, &bytes, &found, err);
+            found = found && bytes.length == (size_t)width * sizeof(float);
+            if (!code && found) memcpy(b->record.layers[b->step].keys + i * width, bytes.at, bytes.length);
+            done[u] &= (uint8_t)(found != 0);
+        }
+    }
+    er_text_free(&bytes);
+    return code;
+}
+
+static int start_keys(er_batch *b, uint8_t **done, int64_t units, er_err *err)
+{
+    er_record_layer *l = &b->record.layers[b->step];
+    if (b->r->w->rank != 0) return 0;
+    l->layer = b->r->overlay.layers[b->step];
+    l->key_floats = key_floats(b);
+    ER_TRY(er_alloc(&l->keys, (size_t)(b->applied * l->key_floats), err));
+    ER_TRY(er_alloc(done, (size_t)units, err));
+    return stored_keys(b, *done, units, err);
+}
+
+static int all_finite(const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(x[i])) return 0;
+    return 1;
+}
+
+/* Rank 0. ER_E_NUMERIC is a failed batch, not a failed run. */
+static int solve_layer(er_batch *b, er_err *err)
+{
+    er_run *r = b->r;
+    const er_editor *editor = r->setup.editor;
+    er_record_layer *l = &b->record.layers[b->step];
+    const er_matrix *w = &r->overlay.matrix[b->step];
+    er_update *u = &l->update;
+    er_layer_stats stats = {r->eigen ? &r->eigen[b->step] : NULL};
+    er_history *history = r->history[b->step];
+    if (history && editor->history_used) editor->history_used(history, &l->history_rows, &l->history_rank);
+    if (!b->applied) {
+        *u = (er_update){.kind = ER_UPDATE_FACTORS, .outputs = w->rows, .inputs = w->cols};
+        ER_TRY(er_alloc(&u->u, 0, err));
+        return er_alloc(&u->v, 0, err);
+    }
+    if (!all_finite(l->keys, b->applied * key_floats(b)))
+        return er_fail(err, ER_E_NUMERIC, "layer %lld: a key is not finite", (long long)l->layer);
+    if (editor->solve(&r->edit, b->step, b->values, l->keys, b->applied, &stats, history, w->data, u, err)) {
+        er_prefix(err, "layer %lld: ", (long long)l->layer);
+        return err ? err->code : ER_E_INTERNAL;
+    }
+    if (!all_finite(u->u, u->outputs * u->rank) || !all_finite(u->v, u->rank * u->inputs))
+        return er_fail(err, ER_E_NUMERIC, "layer %lld: the update is not finite", (long long)l->layer);
+    return 0;
+}
+
+int er_batch_layer(er_batch *b, er_err *err)
+{
+    er_run *r = b->r;
+    er_record_layer *l = r->w->rank == 0 ? &b->record.layers[b->step] : NULL;
+    er_units phase = {"keys", er_batch_units(b, b->applied), NULL, key_unit, sink_keys, b};
+    double start = er_seconds();
+    uint8_t *done = NULL;
+    int code = er_world_agree(r->w, start_keys(b, &done, phase.count, err), err);
+    phase.done = done;
+    if (!code) code = er_world_units(r->w, &phase, err);
+    er_free(done);
+    b->seconds[1] += er_seconds() - start;
+    if (code) return code;
+    start = er_seconds();
+    ER_TRY(er_world_agree(r->w, l ? solve_layer(b, err) : 0, err));
+    ER_TRY(er_overlay_apply_all(&r->overlay, r->w, b->step, l ? &l->update : NULL, l ? &l->update_norm : NULL,
+                                l ? &l->weight_norm : NULL, err));
+    if (l) l->matrix = r->overlay.hash[b->step];
+    ER_TRY(er_world_agree(r->w, l ? er_overlay_total_norm(&r->overlay, b->step, &l->total_norm, err) : 0, err));
+    b->seconds[2] += er_seconds() - start;
+    return 0;
+}
