@@ -95,7 +95,7 @@ static int keep_gradient(void *context, int64_t layer, const float *g, int64_t t
     return 0;
 }
 
-static float loss_and_gradient(rig *r, const er_ids *ids, int64_t last, gradients *keep)
+static float loss_and_gradient(rig *r, const er_ids *ids, int64_t last, const er_tap *tap)
 {
     er_err err = ER_ERR_INIT;
     const er_config *c = &r->model->config;
@@ -123,8 +123,7 @@ static float loss_and_gradient(rig *r, const er_ids *ids, int64_t last, gradient
         for (int64_t v = 0; v < c->vocab; v++) row[v] /= (float)last;
     }
     OK(er_head_back(r->model, g + first * d, logits, x + first * d, last, r->work, &err));
-    er_tap tap = {.context = keep, .block_grad = keep_gradient};
-    OK(er_backward(&r->view, cache, &all, 1, g, 0, c->layers, tape, &tap, r->work, &err));
+    OK(er_backward(&r->view, cache, &all, 1, g, 0, c->layers, tape, tap, r->work, &err));
     er_free(x);
     er_free(g);
     er_free(logits);
@@ -151,7 +150,8 @@ static void gradients_equal_torch(void **state)
         float *want;
         OK(er_alloc(&keep.at, each * (size_t)r.model->config.layers, &err));
         OK(er_alloc(&want, each, &err));
-        float loss = loss_and_gradient(&r, &ids, 3, &keep);
+        er_tap tap = {.context = &keep, .block_grad = keep_gradient};
+        float loss = loss_and_gradient(&r, &ids, 3, &tap);
         assert_true(fabs((double)loss - json_number_value(json_object_get(json_array_get(list, 0), "loss"))) < 1e-4);
         for (int64_t l = 0; l < r.model->config.layers; l++) {
             json_t *grad = json_object_get(json_array_get(list, (size_t)l + 1), "grad");
@@ -169,6 +169,82 @@ static void gradients_equal_torch(void **state)
         rig_close(&r);
     }
     json_decref(golden);
+}
+
+/* A tap's (input, output gradient) of a matrix is all that its parameter gradient needs: out_grad^T in. */
+typedef struct parameter {
+    int64_t layer;
+    enum er_matrix_id which;
+    int64_t rows, cols;
+    double *gradient;
+} parameter;
+
+static int collect_parameter(void *context, int64_t layer, enum er_matrix_id which, const float *in,
+                             const float *out_grad, int64_t tokens, er_err *err)
+{
+    parameter *p = context;
+    (void)err;
+    if (layer != p->layer || which != p->which) return 0;
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t r = 0; r < p->rows; r++)
+            for (int64_t c = 0; c < p->cols; c++)
+                p->gradient[r * p->cols + c] += (double)out_grad[t * p->rows + r] * (double)in[t * p->cols + c];
+    return 0;
+}
+
+static double loss_with(rig *r, const er_ids *ids, const parameter *p, const float *way, double length)
+{
+    er_err err = ER_ERR_INIT;
+    const er_matrix *base = &r->model->layers[p->layer].matrix[p->which];
+    float *moved;
+    OK(er_alloc(&moved, (size_t)(p->rows * p->cols), &err));
+    for (int64_t i = 0; i < p->rows * p->cols; i++)
+        moved[i] = (float)((double)((const float *)base->data)[i] + length * (double)way[i]);
+    er_matrix with = {ER_F32, p->rows, p->cols, moved};
+    er_view_replace(&r->view, p->layer, p->which, &with);
+    er_tap none = {0};
+    double loss = (double)loss_and_gradient(r, ids, 3, &none);
+    er_view_restore(&r->view);
+    er_free(moved);
+    return loss;
+}
+
+static void taps_give_parameter_gradients(void **state)
+{
+    (void)state;
+    rig r;
+    er_err err = ER_ERR_INIT;
+    rig_open(&r, "tiny-llama-untied");
+    er_ids ids = {0};
+    encode(&r, &ids, "In 1984 the harbour had 12 boats.");
+    for (int which = 0; which < ER_MATRIX_COUNT; which++) {
+        const er_matrix *w = &r.model->layers[1].matrix[which];
+        parameter p = {1, (enum er_matrix_id)which, w->rows, w->cols, NULL};
+        float *way;
+        const size_t n = (size_t)(w->rows * w->cols);
+        OK(er_alloc(&p.gradient, n, &err));
+        OK(er_alloc(&way, n, &err));
+        er_tap tap = {.context = &p, .backward = collect_parameter, .matrices = 1u << which};
+        loss_and_gradient(&r, &ids, 3, &tap);
+        double norm = 0, slope = 0, length = 0;
+        for (size_t i = 0; i < n; i++) norm += p.gradient[i] * p.gradient[i];
+        norm = sqrt(norm);
+        /* along the gradient itself, bent by noise, the slope is large beside rounding */
+        for (size_t i = 0; i < n; i++) {
+            double noise = er_random_uniform(6, ER_STREAM_TEST, (uint32_t)which, i) - 0.5;
+            way[i] = (float)(p.gradient[i] / norm + noise / sqrt((double)n));
+            slope += p.gradient[i] * (double)way[i];
+            length += (double)way[i] * (double)way[i];
+        }
+        double h = 0.05 / sqrt(length);
+        double found = (loss_with(&r, &ids, &p, way, h) - loss_with(&r, &ids, &p, way, -h)) / (2 * h);
+        if (!(fabs(found - slope) <= 5e-3 * fabs(slope) + 1e-4))
+            fail_msg("matrix %d: %g, by differences %g", which, slope, found);
+        er_free(p.gradient);
+        er_free(way);
+    }
+    er_ids_free(&ids);
+    rig_close(&r);
 }
 
 /* Hidden states of a text run in pieces, with prefixes shared and rows beside it, equal those of one plain run. */
@@ -246,6 +322,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scores_equal_torch),
         cmocka_unit_test(gradients_equal_torch),
+        cmocka_unit_test(taps_give_parameter_gradients),
         cmocka_unit_test(grouping_changes_no_bit),
         cmocka_unit_test(generation_is_row_independent),
     };
