@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The engine against torch on two tiny models, against finite differences, and against itself: a token's state must
  * not depend on how texts are grouped, cached or truncated. */
-#include "tests/support.h"
+#include "tests/engine.h"
 
 #include "base/random.h"
 #include "base/text.h"
-#include "model/forward.h"
 #include "model/generate.h"
-#include "model/kernels.h"
 
 #include <math.h>
 #include <omp.h>
@@ -95,43 +93,6 @@ static int keep_gradient(void *context, int64_t layer, const float *g, int64_t t
     return 0;
 }
 
-static float loss_and_gradient(rig *r, const er_ids *ids, int64_t last, const er_tap *tap)
-{
-    er_err err = ER_ERR_INIT;
-    const er_config *c = &r->model->config;
-    const int64_t n = ids->count, d = c->hidden;
-    er_cache *cache;
-    er_tape *tape;
-    float *x, *g, *logits;
-    OK(er_cache_new(&cache, r->model, 1, &n, 0, c->layers, &err));
-    OK(er_tape_new(&tape, r->model, &err));
-    OK(er_alloc(&x, (size_t)(n * d), &err));
-    OK(er_alloc(&g, (size_t)(n * d), &err));
-    OK(er_alloc(&logits, (size_t)(last * c->vocab), &err));
-    er_span all = {0, 0, n};
-    OK(er_embed(r->model, x, ids->at, n, &err));
-    OK(er_forward(&r->view, cache, &all, 1, x, 0, c->layers, tape, NULL, r->work, &err));
-    int64_t first = n - 1 - last;
-    OK(er_head(r->model, logits, x + first * d, last, r->work, &err));
-    float loss = 0;
-    for (int64_t i = 0; i < last; i++) {
-        float *row = logits + i * c->vocab, lse = er_log_sum_exp(row, c->vocab, NULL);
-        int32_t id = ids->at[first + i + 1];
-        loss += (lse - row[id]) / (float)last;
-        er_exp_shifted(row, row, lse, c->vocab);
-        row[id] -= 1;
-        for (int64_t v = 0; v < c->vocab; v++) row[v] /= (float)last;
-    }
-    OK(er_head_back(r->model, g + first * d, logits, x + first * d, last, r->work, &err));
-    OK(er_backward(&r->view, cache, &all, 1, g, 0, c->layers, tape, tap, r->work, &err));
-    er_free(x);
-    er_free(g);
-    er_free(logits);
-    er_tape_free(tape);
-    er_cache_free(cache);
-    return loss;
-}
-
 static void gradients_equal_torch(void **state)
 {
     (void)state;
@@ -151,7 +112,7 @@ static void gradients_equal_torch(void **state)
         OK(er_alloc(&keep.at, each * (size_t)r.model->config.layers, &err));
         OK(er_alloc(&want, each, &err));
         er_tap tap = {.context = &keep, .block_grad = keep_gradient};
-        float loss = loss_and_gradient(&r, &ids, 3, &tap);
+        float loss = test_loss_and_gradient(&r.view, r.work, &ids, 3, &tap);
         assert_true(fabs((double)loss - json_number_value(json_object_get(json_array_get(list, 0), "loss"))) < 1e-4);
         for (int64_t l = 0; l < r.model->config.layers; l++) {
             json_t *grad = json_object_get(json_array_get(list, (size_t)l + 1), "grad");
@@ -203,7 +164,7 @@ static double loss_with(rig *r, const er_ids *ids, const parameter *p, const flo
     er_matrix with = {ER_F32, p->rows, p->cols, moved};
     er_view_replace(&r->view, p->layer, p->which, &with);
     er_tap none = {0};
-    double loss = (double)loss_and_gradient(r, ids, 3, &none);
+    double loss = (double)test_loss_and_gradient(&r->view, r->work, ids, 3, &none);
     er_view_restore(&r->view);
     er_free(moved);
     return loss;
@@ -225,7 +186,7 @@ static void taps_give_parameter_gradients(void **state)
         OK(er_alloc(&p.gradient, n, &err));
         OK(er_alloc(&way, n, &err));
         er_tap tap = {.context = &p, .backward = collect_parameter, .matrices = 1u << which};
-        loss_and_gradient(&r, &ids, 3, &tap);
+        test_loss_and_gradient(&r.view, r.work, &ids, 3, &tap);
         double norm = 0, slope = 0, length = 0;
         for (size_t i = 0; i < n; i++) norm += p.gradient[i] * p.gradient[i];
         norm = sqrt(norm);

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SmolLM2-135M against torch (tests/golden/smollm2.json): 2,000 log-probabilities of real text, greedy continuations,
  * gradients at block outputs. */
-#include "tests/support.h"
+#include "tests/engine.h"
 
-#include "model/forward.h"
 #include "model/generate.h"
-#include "model/kernels.h"
 
 #include <math.h>
 
@@ -93,43 +91,6 @@ static int keep(void *context, int64_t layer, const float *g, int64_t tokens, er
     return 0;
 }
 
-static double taped_loss(const er_ids *ids, int64_t last, kept *k)
-{
-    er_err err = ER_ERR_INIT;
-    const er_config *c = &model->config;
-    const int64_t n = ids->count, d = c->hidden, first = n - 1 - last;
-    er_cache *cache;
-    er_tape *tape;
-    float *x, *g, *logits;
-    OK(er_cache_new(&cache, model, 1, &n, 0, c->layers, &err));
-    OK(er_tape_new(&tape, model, &err));
-    OK(er_alloc(&x, (size_t)(n * d), &err));
-    OK(er_alloc(&g, (size_t)(n * d), &err));
-    OK(er_alloc(&logits, (size_t)(last * c->vocab), &err));
-    er_span all = {0, 0, n};
-    OK(er_embed(model, x, ids->at, n, &err));
-    OK(er_forward(&view, cache, &all, 1, x, 0, c->layers, tape, NULL, work, &err));
-    OK(er_head(model, logits, x + first * d, last, work, &err));
-    double loss = 0;
-    for (int64_t i = 0; i < last; i++) {
-        float *row = logits + i * c->vocab, lse = er_log_sum_exp(row, c->vocab, NULL);
-        int32_t id = ids->at[first + i + 1];
-        loss += (double)(lse - row[id]) / (double)last;
-        er_exp_shifted(row, row, lse, c->vocab);
-        row[id] -= 1;
-        for (int64_t v = 0; v < c->vocab; v++) row[v] /= (float)last;
-    }
-    OK(er_head_back(model, g + first * d, logits, x + first * d, last, work, &err));
-    er_tap tap = {.context = k, .block_grad = keep};
-    OK(er_backward(&view, cache, &all, 1, g, 0, c->layers, tape, &tap, work, &err));
-    er_free(x);
-    er_free(g);
-    er_free(logits);
-    er_tape_free(tape);
-    er_cache_free(cache);
-    return loss;
-}
-
 static void gradients_at_blocks(void **state)
 {
     (void)state;
@@ -146,7 +107,8 @@ static void gradients_at_blocks(void **state)
         OK(er_encode(model->tokenizer, &ids, text, strlen(text), 1, &err));
         kept k = {json_integer_value(json_object_get(item, "layer")), NULL};
         OK(er_alloc(&k.at, (size_t)(ids.count * d), &err));
-        double loss = taped_loss(&ids, 2, &k), want_loss = json_number_value(json_object_get(item, "loss"));
+        er_tap tap = {.context = &k, .block_grad = keep};
+        double loss = (double)test_loss_and_gradient(&view, work, &ids, 2, &tap), want_loss = json_number_value(json_object_get(item, "loss"));
         assert_true(fabs(loss - want_loss) < 1e-4);
         float norms[64], want[64 * 16];
         assert_int_equal(test_floats(norms, 64, json_object_get(item, "norms")), ids.count);
