@@ -214,6 +214,7 @@ int main(int argc, char **argv)
     int must_fail = argc > 3 && strcmp(argv[3], "--fails") == 0, bad = 0;
     json_t *golden = load(argv[1]), *events = load_lines(argv[2], "events.jsonl");
     json_t *cases = load_lines(argv[2], "cases.jsonl");
+    const char *slash = strrchr(argv[1], '/');
     compare_targets(golden, events);
     compare_layers(golden, events);
     compare_cases(golden, cases);
@@ -222,7 +223,7 @@ int main(int argc, char **argv)
         if (!w->count) continue;
         int out = !(w->value <= w->limit);
         if (!must_fail) bad |= out;
-        printf("RESULT %s: %-38s worst %-10.3g of %.3g (%ld compared)%s%s\n", must_fail ? "without P" : "parity", w->name,
+        printf("RESULT %s %s: %-38s worst %-10.3g of %.3g (%ld compared)%s%s\n", must_fail ? "without P" : "parity", slash ? slash + 1 : argv[1], w->name,
                w->value, w->limit, w->count, w->value > 0 ? ", " : "", w->where);
     }
     if (must_fail) bad = !(found[UPDATE_NORM].value > 0.1);
