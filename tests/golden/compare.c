@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NONE ((double)NAN) /* no such number */
+
 typedef struct worst {
     const char *name;
     double value, limit;
@@ -76,7 +78,7 @@ static json_t *load_lines(const char *folder, const char *name)
 static double number(const json_t *object, const char *key)
 {
     const json_t *v = json_object_get(object, key);
-    return json_is_number(v) ? json_number_value(v) : (double)NAN;
+    return json_is_number(v) ? json_number_value(v) : NONE;
 }
 
 /* Lines of events that have `key`, in file order. */
@@ -95,7 +97,7 @@ static void compare_targets(const json_t *golden, const json_t *events)
     static const char *const terms[] = {"total", "nll", "kl", "wd"};
     json_t *targets = json_object_get(golden, "targets"), *lines = with_key(events, "losses"), *want;
     size_t i;
-    if (json_array_size(lines) < json_array_size(targets)) note(LOSS, NAN, "targets missing");
+    if (json_array_size(lines) < json_array_size(targets)) note(LOSS, NONE, "targets missing");
     json_array_foreach(targets, i, want)
     {
         char where[64];
@@ -107,7 +109,7 @@ static void compare_targets(const json_t *golden, const json_t *events)
             for (size_t t = 0; t < 4; t++) {
                 json_t *got = json_is_object(losses) ? json_array_get(json_object_get(losses, terms[t]), s)
                                                      : json_array_get(json_array_get(losses, s), t);
-                double w = at(step, t), g = json_is_number(got) ? json_number_value(got) : (double)NAN;
+                double w = at(step, t), g = json_is_number(got) ? json_number_value(got) : NONE;
                 snprintf(where, sizeof where, "target %zu step %zu %s", i, s, terms[t]);
                 note(LOSS, fabs(g - w) / fmax(0.01, 0.01 * fabs(w)), where);
             }
@@ -132,7 +134,7 @@ static void compare_layers(const json_t *golden, const json_t *events)
         char where[64];
         line = json_array_get(lines, i);
         snprintf(where, sizeof where, "batch %g layer %g", number(want, "batch"), number(want, "layer"));
-        if (!(fabs(number(line, "layer") - number(want, "layer")) < 0.5)) note(Z_ERROR, NAN, where);
+        if (!(fabs(number(line, "layer") - number(want, "layer")) < 0.5)) note(Z_ERROR, NONE, where);
         relative(Z_ERROR, number(line, "z_error"), number(want, "z_error"), where);
         relative(UPDATE_NORM, number(line, "update_norm"), number(want, "update_norm"), where);
     }
@@ -143,7 +145,7 @@ static void compare_layers(const json_t *golden, const json_t *events)
         json_object_foreach(total, key, value)
         {
             char where[64];
-            double got = NAN;
+            double got = NONE;
             json_array_foreach(lines, j, line) if (number(line, "batch") == (double)i && number(line, "layer") == atof(key))
                 got = number(line, "total_update_norm");
             snprintf(where, sizeof where, "after batch %zu layer %s", i, key);
@@ -176,7 +178,7 @@ static void compare_group(const json_t *got, const json_t *want, const char *whe
         json_t *list = json_object_get(want, nll[k]);
         for (size_t i = 0; i < json_array_size(list); i++) {
             json_t *g = json_array_get(json_object_get(got, nll[k]), i);
-            note(NLL, json_is_number(g) ? fabs(json_number_value(g) - at(list, i)) : (double)NAN, where);
+            note(NLL, json_is_number(g) ? fabs(json_number_value(g) - at(list, i)) : NONE, where);
         }
         compare_flags(json_object_get(got, ok[k]), json_object_get(want, ok[k]), where);
     }
@@ -223,8 +225,8 @@ int main(int argc, char **argv)
         if (!w->count) continue;
         int out = !(w->value <= w->limit);
         if (!must_fail) bad |= out;
-        printf("RESULT %s %s: %-38s worst %-10.3g of %.3g (%ld compared)%s%s\n", must_fail ? "without P" : "parity", slash ? slash + 1 : argv[1], w->name,
-               w->value, w->limit, w->count, w->value > 0 ? ", " : "", w->where);
+        printf("RESULT %s %s: %-38s worst %-10.3g of %.3g (%ld compared)%s%s\n", must_fail ? "without P" : "parity",
+               slash ? slash + 1 : argv[1], w->name, w->value, w->limit, w->count, w->value > 0 ? ", " : "", w->where);
     }
     if (must_fail) bad = !(found[UPDATE_NORM].value > 0.1);
     json_decref(golden);
