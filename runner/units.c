@@ -103,9 +103,9 @@ static int refill(root_state *s, int rank, er_err *err)
         p->dropped = 1;
         ER_TRY(send_unit(s, rank, STOP_DROP, err));
     }
-    /* a unit ahead only while there is enough for everybody, or the last ones would wait behind each other */
-    int room = s->left >= s->w->size ? 2 : 1;
-    while (p->outstanding < room) {
+    /* a unit ahead only while more than one is left for everybody, rank 0 too, or the last ones would wait behind each
+     * other; asked anew for each unit, since the first one given may be the one too many */
+    while (p->outstanding < (s->left > s->w->size ? 2 : 1)) {
         int64_t unit = take_unit(s);
         if (unit < 0) break;
         p->outstanding++;
