@@ -125,15 +125,40 @@ int er_world_wait(MPI_Request *request, er_err *err)
     }
 }
 
+/* Below this a transfer is over before its first sleep. */
+enum { BULK = 1 << 16 };
+
+/* Large messages move a fragment per look: sleeping between looks would stretch a second to a minute. So everybody
+ * arrives first, asleep while waiting, and then looks without pause. */
+static int begin_bulk(er_world *w, int64_t bytes, er_err *err)
+{
+    MPI_Request request;
+    if (bytes <= BULK) return 0;
+    ER_MPI(MPI_Ibarrier(w->comm, &request), err);
+    return er_world_wait(&request, err);
+}
+
+static int wait_bulk(MPI_Request *request, int64_t bytes, er_err *err)
+{
+    int done = 0;
+    if (bytes <= BULK) return er_world_wait(request, err);
+    for (;;) {
+        ER_MPI(MPI_Test(request, &done, MPI_STATUS_IGNORE), err);
+        if (done) return 0;
+        sched_yield();
+    }
+}
+
 int er_world_bcast(er_world *w, void *bytes, int64_t n, int root, er_err *err)
 {
     if (w->size == 1) return 0;
     er_fault_point("before broadcast");
+    ER_TRY(begin_bulk(w, n, err));
     for (int64_t at = 0; at < n; at += CHUNK) {
         int count = (int)(n - at < CHUNK ? n - at : CHUNK);
         MPI_Request request;
         ER_MPI(MPI_Ibcast((char *)bytes + at, count, MPI_BYTE, root, w->comm, &request), err);
-        ER_TRY(er_world_wait(&request, err));
+        ER_TRY(wait_bulk(&request, n, err));
     }
     er_fault_point("after broadcast");
     return 0;
@@ -234,7 +259,7 @@ static int reduce_fixed(er_world *w, er_fixed *sum, int64_t count, MPI_Datatype 
         const void *send = w->rank == 0 ? MPI_IN_PLACE : (const void *)(sum + at);
         er_fault_point("before reduction");
         ER_MPI(MPI_Ireduce(send, sum + at, n, type, operator, 0, w->comm, &request), err);
-        ER_TRY(er_world_wait(&request, err));
+        ER_TRY(wait_bulk(&request, count * (int64_t)sizeof *sum, err));
     }
     er_fault_point("after reduction");
     return 0;
@@ -249,7 +274,8 @@ int er_world_sum(er_world *w, er_fixed *sum, int64_t count, int64_t *tokens, er_
     ER_MPI(MPI_Type_contiguous(sizeof(er_fixed), MPI_BYTE, &type), err);
     ER_MPI(MPI_Type_commit(&type), err);
     ER_MPI(MPI_Op_create(fixed_operator, 1, &operator), err);
-    int code = reduce_fixed(w, sum, count, type, operator, err);
+    int code = begin_bulk(w, count * (int64_t)sizeof *sum, err);
+    if (!code) code = reduce_fixed(w, sum, count, type, operator, err);
     MPI_Op_free(&operator);
     MPI_Type_free(&type);
     if (code) return code;
