@@ -4,11 +4,8 @@
 # run folders by bytes. Sourced from the root of the checkout with the program's path in ERRATA.
 set -uo pipefail
 : "${ERRATA:?the program under test}"
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export OMPI_MCA_plm_rsh_agent=${OMPI_MCA_plm_rsh_agent:-/bin/false} OMPI_MCA_pml=${OMPI_MCA_pml:-ob1}
-export OMPI_MCA_btl=${OMPI_MCA_btl:-self,vader,tcp} OMPI_MCA_btl_tcp_if_include=${OMPI_MCA_btl_tcp_if_include:-lo}
-export OMPI_MCA_oob_tcp_if_include=${OMPI_MCA_oob_tcp_if_include:-lo} OMPI_MCA_hwloc_base_binding_policy=none
-export OMPI_MCA_mpi_yield_when_idle=1 HWLOC_COMPONENTS=-gl
+. tools/setup.sh
+quiet_mpi
 fixtures=$PWD/tests/fixtures
 work=$(mktemp -d "${TMPDIR:-/tmp}/errata.XXXXXX")
 trap 'rm -rf "$work"' EXIT
