@@ -17,17 +17,28 @@ typedef struct er_tokenizer er_tokenizer;
 int er_tokenizer_open(er_tokenizer **out, const char *path, er_err *err);
 /* The same from n bytes of JSON; bos is the template's first id, or -1. name is put in front of errors. */
 int er_tokenizer_parse(er_tokenizer **out, const char *json, size_t n, const char *name, er_err *err);
-/* From parts, as GGUF carries them: count tokens, their types (3 = control, special), merges "a b" in rank order;
- * pre is the pre-tokenizer's name ("smollm", "gpt-2", "llama-bpe", "qwen2"); add_bos puts bos first. */
+/* The tokenizer of a model's folder: tokenizer.json where there is one, otherwise vocab.json + merges.txt as Hugging
+ * Face's fast tokenizer of tokenizer_config.json's tokenizer_class (GPT-2's where none is named) would be made of
+ * them, with special_tokens_map.json and added_tokens.json. ER_E_IO naming what was looked for when none is there. */
+int er_tokenizer_open_folder(er_tokenizer **out, const char *folder, er_err *err);
+/* From parts, as GGUF carries them. tokenizer.ggml.model "gpt2" (NULL means that, too): tokens, their types (3 =
+ * control, special; 4 = user-defined), merges "a b" in rank order; pre is the pre-tokenizer's name ("smollm", "gpt-2",
+ * "llama-bpe", "qwen2"). "llama", a SentencePiece vocabulary: tokens, scores and types (2 = unknown, 6 = byte
+ * "<0x0A>"); merges and pre are not read: the merges follow from tokens and scores as Hugging Face's converters
+ * derive them; add_space_prefix puts a space before a text. add_bos puts bos first, add_eos eos last. Parts that no
+ * model of that kind has (scores missing, no unknown token) are ER_E_FORMAT, other models ER_E_UNSUPPORTED. */
 typedef struct er_tokenizer_parts {
+    const char *model;        /* "gpt2" or "llama"; NULL: "gpt2" */
     const char *const *tokens;
-    const int32_t *types; /* NULL: all normal */
+    const int32_t *types;     /* NULL: all normal */
+    const float *scores;      /* model "llama": by token; else not read */
     int64_t token_count;
     const char *const *merges;
     int64_t merge_count;
     const char *pre;
     int64_t bos, eos, unk, pad; /* -1: none */
-    int add_bos;
+    int add_bos, add_eos;
+    int add_space_prefix;     /* model "llama"; 1 where the file does not say, as llama.cpp has it */
 } er_tokenizer_parts;
 int er_tokenizer_make(er_tokenizer **out, const er_tokenizer_parts *parts, er_err *err);
 void er_tokenizer_close(er_tokenizer *t);

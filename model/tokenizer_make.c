@@ -73,13 +73,17 @@ static int fill(er_tokenizer *t, const er_tokenizer_parts *p, er_err *err)
     t->unk = known(t, p->unk);
     t->pad = known(t, p->pad);
     if (p->add_bos && t->bos < 0) return er_fail(err, ER_E_FORMAT, "add_bos without a token for it");
+    if (p->add_eos && t->eos < 0) return er_fail(err, ER_E_FORMAT, "add_eos without a token for it");
     if (p->add_bos) ER_TRY(er_template_add(t->before, &t->before_count, t->bos, err));
+    if (p->add_eos) ER_TRY(er_template_add(t->after, &t->after_count, t->eos, err));
     return er_tokenizer_finish(t, err);
 }
 
 int er_tokenizer_make(er_tokenizer **out, const er_tokenizer_parts *parts, er_err *err)
 {
     er_tokenizer *t = NULL;
+    if (parts->model && strcmp(parts->model, "gpt2") != 0)
+        return er_fail(err, ER_E_UNSUPPORTED, "a tokenizer of model '%.40s' (known: gpt2)", parts->model);
     if (parts->merge_count < 0) return er_fail(err, ER_E_FORMAT, "%lld merges", (long long)parts->merge_count);
     ER_TRY(er_tokenizer_new(&t, parts->token_count, err));
     int code = fill(t, parts, err);
