@@ -42,9 +42,10 @@ int64_t er_spans_tokens(const er_span *spans, int64_t count);
  * the pass; pointers are valid during the call. */
 typedef struct er_tap {
     void *context;
-    /* forward: input (T, cols) and output (T, rows) of a matrix, before the residual addition */
-    int (*forward)(void *context, int64_t layer, enum er_matrix_id which, const float *in, const float *out,
-                   int64_t tokens, er_err *err);
+    /* forward: input (T, cols) and output (T, rows) of a matrix, its bias added, before norms, activation and residual
+     * addition; the output may be changed in place (how delta is injected where the output passes a norm) */
+    int (*forward)(void *context, int64_t layer, enum er_matrix_id which, const float *in, float *out, int64_t tokens,
+                   er_err *err);
     /* forward: residual stream after a block, (T, d); may be changed in place (this is how delta is injected) */
     int (*block)(void *context, int64_t layer, float *x, int64_t tokens, er_err *err);
     /* backward: input (T, cols) and gradient of the output (T, rows): a parameter gradient is out_grad^T in */
@@ -67,8 +68,11 @@ int er_tape_new(er_tape **out, const er_model *model, er_err *err);
 void er_tape_free(er_tape *tape);
 int64_t er_tape_bytes(const er_tape *tape);
 
-/* x (T, d) = embedding rows of ids (T). ER_E_INPUT when an id is outside the vocabulary. */
-int er_embed(const er_model *model, float *x, const int32_t *ids, int64_t tokens, er_err *err);
+/* x (T, d) = embedding rows of ids (T), with what the family does to them: scaled, projected, learned positions of the
+ * spans added. ER_E_INPUT when an id is outside the vocabulary or a text too long. */
+int er_embed(const er_model *model, float *x, const int32_t *ids, const er_span *spans, int64_t span_count, er_err *err);
+/* The same for `tokens` ids of one text from its start. */
+int er_embed_text(const er_model *model, float *x, const int32_t *ids, int64_t tokens, er_err *err);
 
 /* Runs blocks [from, to) over the active tokens in place; writes their K and V to the cache. tape may be NULL.
  * ER_E_NUMERIC is not raised here: callers check what they read. */
@@ -81,7 +85,7 @@ int er_forward(const er_view *view, er_cache *cache, const er_span *spans, int64
 int er_backward(const er_view *view, const er_cache *cache, const er_span *spans, int64_t span_count, float *x_grad,
                 int64_t from, int64_t to, const er_tape *tape, const er_tap *tap, er_work *work, er_err *err);
 
-/* logits (m, V) = head(final_norm(x)), x (m, d): pick the rows that are read, nothing else pays for the head. */
+/* logits (m, V) = head(final_norm(x)), with projection, bias and cap where the family has them, x (m, d): pick the rows that are read, nothing else pays for the head. */
 int er_head(const er_model *model, float *logits, const float *x, int64_t m, er_work *work, er_err *err);
 /* x_grad (m, d) from logits_grad (m, V), at the same x. */
 int er_head_back(const er_model *model, float *x_grad, const float *logits_grad, const float *x, int64_t m,

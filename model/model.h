@@ -15,19 +15,39 @@
 enum er_matrix_id { ER_MATRIX_Q, ER_MATRIX_K, ER_MATRIX_V, ER_MATRIX_O, ER_MATRIX_GATE, ER_MATRIX_UP, ER_MATRIX_DOWN,
                     ER_MATRIX_COUNT };
 
+/* Norms of a block: before attention and MLP, of their outputs, of queries and keys. */
+enum er_norm_id { ER_NORM_ATTENTION, ER_NORM_MLP, ER_NORM_ATTENTION_OUT, ER_NORM_MLP_OUT, ER_NORM_Q, ER_NORM_K,
+                  ER_NORM_COUNT };
+
+typedef struct er_norm {
+    const float *gain;  /* as it multiplies; NULL: the family has no such norm */
+    const float *shift; /* NULL with ER_NORM_RMS */
+    const float *stored; /* the gain as the file holds it: the same unless config.gain_plus_one */
+} er_norm;
+
 typedef struct er_layer {
-    er_matrix matrix[ER_MATRIX_COUNT];
-    const float *attention_norm, *mlp_norm; /* (d) */
+    er_matrix matrix[ER_MATRIX_COUNT];  /* (outputs, inputs) whatever the file's orientation; GATE without data where
+                                           the MLP is not gated */
+    const float *bias[ER_MATRIX_COUNT]; /* (rows); NULL: none */
+    er_norm norm[ER_NORM_COUNT];        /* (d); Q and K: (head_dim), or (heads * head_dim) and (kv_heads * head_dim) */
 } er_layer;
+
+typedef struct er_rope_table {
+    const float *cosine, *sine; /* (longest_text, rope_dim / 2), in the reference's fp32 arithmetic */
+} er_rope_table;
 
 typedef struct er_model {
     er_config config;
-    er_matrix embedding; /* (V, d) */
-    er_matrix head;      /* (V, d); the embedding's data when tied */
-    const float *final_norm;
-    er_layer *layers;    /* config.layers of them */
-    const float *rope_cos, *rope_sin; /* (rope_positions, rope_dim / 2), in the reference's fp32 arithmetic */
-    int64_t rope_positions; /* of the table: max_positions, at most 8192 */
+    er_matrix embedding;   /* (V, e) */
+    er_matrix positions;   /* (position_offset + max_positions, d); no data where positions are rotated */
+    er_matrix project_in;  /* (d, e), project_out (e, d); no data where e is d */
+    er_matrix project_out;
+    er_matrix head;        /* (V, e); the embedding's data when tied */
+    const float *head_bias; /* (V) or NULL */
+    er_norm final_norm;    /* (d) */
+    er_layer *layers;      /* config.layers of them */
+    er_rope_table rope[2]; /* by er_layer_in(&config.windowed, layer) where config.rope_local_base, else [0] */
+    int64_t longest_text;  /* positions that a text may have: max_positions, rotated at most 8192 */
     er_tokenizer *tokenizer;
     er_hash weights;     /* content: configuration, every tensor's name, shape and fp32 values as on disk, before any
                             narrowing in memory; the same for the same model read from GGUF and from the safetensors
@@ -36,13 +56,15 @@ typedef struct er_model {
     struct er_model_owner *owner; /* maps and buffers behind the pointers */
 } er_model;
 
-/* Reads FILE.gguf or a Hugging Face folder (config.json, *.safetensors with or without index, tokenizer.json).
+/* Reads FILE.gguf or a Hugging Face folder: config.json; weights from *.safetensors or pytorch_model*.bin, with or without
+ * index; tokenizer.json, or vocab.json and merges.txt.
  * weights: ER_F32, ER_BF16 or ER_F16, how matrices are held in memory (values narrowed by rounding to nearest even).
- * Tensors that are wanted in the type they have on disk are used in place from the map (GGUF's Q and K excepted: their
- * rows are reordered). Norm gains are always fp32. From GGUF: F32, F16, BF16, Q8_0, Q4_0, Q4_1.
+ * Tensors that are wanted in the type they have on disk are used in place from the map, fused ones (Q, K and V in one
+ * tensor) too; those that the file holds transposed (GPT-2) or in another order of rows (GGUF's Q and K) are copied.
+ * Norms and biases are always fp32.
  * ER_E_IO: a file is absent; ER_E_FORMAT: broken, truncated, or in contradiction to the configuration;
- * ER_E_UNSUPPORTED: another family, type or tensor (a bias, say) than the engine computes with; ER_E_NUMERIC: a value
- * is too large for the narrow type; ER_E_INPUT: no such `weights`. Every message names the file. */
+ * ER_E_UNSUPPORTED: another family, type or tensor than the engine computes with; ER_E_NUMERIC: a value is too large for
+ * the narrow type; ER_E_INPUT: no such `weights`. Every message names the file. */
 int er_model_open(er_model **out, const char *path, int weights, er_err *err);
 void er_model_close(er_model *model);
 
@@ -57,10 +79,12 @@ void er_view_replace(er_view *view, int64_t layer, enum er_matrix_id which, cons
 void er_view_restore(er_view *view); /* back to the base weights, bit-exact */
 void er_view_close(er_view *view);
 
-/* Hugging Face's name of a matrix: "model.layers.5.mlp.down_proj.weight". */
-void er_matrix_name(char *text, size_t size, int64_t layer, enum er_matrix_id which);
+/* The name of a matrix in its family: "model.layers.5.mlp.down_proj.weight", "transformer.h.5.mlp.c_proj.weight"; of a
+ * fused tensor the name of the whole. */
+void er_matrix_name(char *text, size_t size, const er_config *c, int64_t layer, enum er_matrix_id which);
 
-/* Writes a Hugging Face folder that transformers opens as LlamaForCausalLM: config.json, model.safetensors (dtype:
+/* Writes a Hugging Face folder that transformers opens as the class of the family, in the layout of
+ * its own files (orientation, fused tensors): config.json, model.safetensors (dtype:
  * ER_F32, ER_BF16 or ER_F16; weights through the view, so edits are in), tokenizer.json, tokenizer_config.json,
  * generation_config.json. The folder must not exist or be empty (else ER_E_INPUT). Each file is complete or absent, and
  * config.json comes last. ER_E_NUMERIC: a value is too large for dtype. */

@@ -51,10 +51,11 @@ void er_tensors_free(er_tensors *list);
 
 /* --- families ----------------------------------------------------------------------------------------------------- */
 
-enum er_field_type { ER_FIELD_INT, ER_FIELD_REAL, ER_FIELD_BOOL };
+enum er_field_type { ER_FIELD_INT, ER_FIELD_REAL, ER_FIELD_BOOL, ER_FIELD_ACTIVATION };
 
-/* One member of er_config and where the two formats keep it. Integers must be positive when present. Reals are held
- * as fp32 values, because that is what GGUF stores and what the arithmetic uses. */
+/* One member of er_config and where the two formats keep it. Integers must be positive when present, except that the
+ * preset is taken for null. Reals are held as fp32 values, because that is what GGUF stores and what the arithmetic uses.
+ * Two rows may name one key: attention_bias stands for the biases of Q, K, V and of O. */
 typedef struct er_field {
     size_t offset;
     enum er_field_type type;
@@ -69,63 +70,103 @@ typedef struct er_fixed {
     const char *key, *value;
 } er_fixed;
 
-enum er_slot_kind { ER_SLOT_EMBEDDING, ER_SLOT_ATTENTION_NORM, ER_SLOT_MLP_NORM, ER_SLOT_MATRIX, ER_SLOT_FINAL_NORM,
-                    ER_SLOT_HEAD };
+/* Which part of a model a tensor of a file is. GAIN and SHIFT take an er_norm_id, MATRIX and BIAS an er_matrix_id; these
+ * four stand in every layer, the others once. */
+enum er_slot_kind { ER_SLOT_EMBEDDING, ER_SLOT_POSITIONS, ER_SLOT_PROJECT_IN, ER_SLOT_PROJECT_OUT, ER_SLOT_MATRIX,
+                    ER_SLOT_BIAS, ER_SLOT_GAIN, ER_SLOT_SHIFT, ER_SLOT_FINAL_GAIN, ER_SLOT_FINAL_SHIFT, ER_SLOT_HEAD,
+                    ER_SLOT_HEAD_BIAS };
 
-/* A tensor of the model or, between the embedding and the final norm, of each layer: its names, without the layer's
- * prefix, in the order in which Hugging Face's modules hold them. */
+/* How Hugging Face's file holds the rows (outputs) of a matrix or bias, or of `parts` matrices in one tensor:
+ *   PLAIN    one below the other
+ *   CONV1D   transposed: the tensor is (inputs, outputs), parts side by side (GPT-2)
+ *   BY_HEAD  head by head the rows of each part (GPT-NeoX) */
+enum er_slot_order { ER_ORDER_PLAIN, ER_ORDER_CONV1D, ER_ORDER_BY_HEAD };
+
+/* A tensor of the model or of each layer: its names, without the layer's prefix, in the order in which Hugging Face's
+ * modules hold them. */
 typedef struct er_slot_row {
     enum er_slot_kind kind;
-    enum er_matrix_id which; /* of ER_SLOT_MATRIX */
+    int which; /* the first of the parts */
     const char *hf, *gguf;
+    int parts;    /* 0 is 1 */
+    enum er_slot_order order;
     int permuted; /* GGUF holds the rows of each head interleaved: see er_slot_source_row */
+    int (*when)(const er_config *c); /* NULL: always */
 } er_slot_row;
 
 typedef struct er_family {
-    const char *name;         /* model_type, general.architecture */
+    const char *name;         /* model_type */
+    const char *gguf;         /* general.architecture; NULL: not read from GGUF */
     const char *architecture; /* class of transformers */
+    er_config preset;         /* arithmetic that no field changes, and what fields start from */
     const er_field *fields;
     size_t field_count;
     int64_t preset_bos, preset_eos;          /* where config.json does not say */
     const er_fixed *fixed_json, *fixed_gguf; /* each ends with a NULL key */
+    const char *base;                        /* prefix of all names but the head's: files of the bare model leave it out */
     const char *hf_layer, *gguf_layer;       /* prefix of a layer's tensors, with its number as %d */
     const er_slot_row *rows;
     size_t row_count;
     const char *const *ignored; /* endings of names that may stand in a file and are not read; NULL-terminated */
+    /* What no row can say (windows by layer, say): after the fields. NULL: nothing. */
+    int (*read_json)(er_config *c, const json_t *root, const char *path, er_err *err);
+    int (*write_json)(json_t *root, const er_config *c); /* 0, or -1 without memory */
 } er_family;
 
-const er_family *er_family_find(const char *name); /* NULL: unknown */
-/* "llama" or "llama, ..." for messages. */
+const er_family *er_family_find(const char *name); /* by model_type; NULL: unknown */
+const er_family *er_family_find_gguf(const char *architecture);
+/* "llama, mistral, ..." for messages. */
 const char *er_family_names(void);
+const char *er_family_names_gguf(void);
 
 int64_t *er_field_int(const er_field *field, er_config *c);
 double *er_field_real(const er_field *field, er_config *c);
-int *er_field_bool(const er_field *field, er_config *c);
+int *er_field_bool(const er_field *field, er_config *c); /* and of an activation */
+/* enum er_activation by transformers' name of it, -1: unknown; and back (the shortest name). */
+int er_activation_find(const char *name);
+const char *er_activation_name(int activation);
 /* ER_E_UNSUPPORTED naming path, key and value when the value (a json_t, NULL: absent) is not the fixed one. */
 int er_fixed_check(const er_fixed *fixed, const json_t *value, const char *path, const char *prefix, er_err *err);
-/* What depends on other fields: key-value heads, width of a head, rotated dimensions. After all rows. */
+/* What depends on other fields: key-value heads, width of a head, of the MLP, of the embedding, rotated dimensions.
+ * After all rows. */
 void er_config_derive(er_config *c);
 void er_config_hash(er_hasher *h, const er_config *c);
+
+/* --- rotation (config_rope.c) ------------------------------------------------------------------------------------- */
+
+/* rope_scaling of config.json and, in newer files, rope_parameters. */
+int er_rope_read(er_config *c, const json_t *root, const char *path, er_err *err);
+int er_rope_write(json_t *root, const er_config *c); /* 0, or -1 without memory */
+/* Angle per position of pair i (0 .. rope_dim / 2 - 1), in the reference's fp32 arithmetic; local: of windowed layers. */
+float er_rope_frequency(const er_config *c, int64_t i, int local);
 
 /* --- slots: every tensor of a model, in one order ----------------------------------------------------------------- */
 
 typedef struct er_slot {
     const er_slot_row *row;
-    int64_t layer; /* -1 outside the layers */
-    int64_t rows, cols;
-    int dims; /* 1: a gain, rows is 1 */
+    int64_t layer;      /* -1 outside the layers */
+    int64_t rows, cols; /* of the tensor in Hugging Face's orientation; a vector has one row */
+    int dims;           /* 1: a vector */
+    int parts;
 } er_slot;
 
 int64_t er_slot_count(const er_config *c);
-/* index in 0 .. er_slot_count - 1. Embedding first, then layers, final norm, head (absent when tied). */
+/* index in 0 .. er_slot_count - 1. In the order of the family's rows: once, then layer by layer, then once. */
 er_slot er_slot_at(const er_config *c, int64_t index);
 void er_slot_name(char text[ER_TENSOR_NAME], const er_config *c, const er_slot *slot, int gguf);
 /* The row of a permuted tensor that holds row `row` of the model. GGUF interleaves the two halves of a head: row
  * (h, s, j) of Hugging Face's order, s = 0 or 1, stands at (h, j, s). */
 int64_t er_slot_source_row(int64_t row, int64_t head_dim);
+/* Rows (outputs) of part p of a matrix or bias slot; which: the er_matrix_id. */
+int64_t er_matrix_rows(const er_config *c, int which);
+int64_t er_matrix_cols(const er_config *c, int which);
+/* Output r of a slot with parts (an index into its rows; for CONV1D and vectors into its columns): which part it belongs
+ * to and which row of that part it is. */
+void er_slot_place(const er_config *c, const er_slot *slot, int64_t r, int *part, int64_t *row);
 
-/* A slot's values as the view has them; a gain is a matrix of one row. */
-er_matrix er_view_slot(const er_view *view, const er_slot *slot);
+/* Rows first .. first+n-1 of a slot's tensor as fp32, in Hugging Face's orientation and order, through the view: what an
+ * export writes. */
+void er_view_rows(float *out, const er_view *view, const er_slot *slot, int64_t first, int64_t n);
 
 /* --- sources ------------------------------------------------------------------------------------------------------ */
 
