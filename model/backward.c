@@ -43,9 +43,9 @@ static int mlp_back(const pass *p, int64_t layer, float *g, const struct er_tape
     er_work *w = p->work;
     const int64_t n = p->tokens * c->inner;
     /* the inputs of the matrices are cheap to make again and only a tap needs them */
-    if (wants_inputs(p)) er_swiglu(w->inner, b->gate, b->up, n);
+    if (wants_inputs(p)) er_gated(w->inner, b->gate, b->up, n, ER_SILU);
     ER_TRY(back(p, layer, ER_MATRIX_DOWN, w->gate, g, w->inner, err)); /* w->gate holds dm */
-    er_swiglu_back(w->inner, w->up, w->gate, b->gate, b->up, n);       /* dgate, dup */
+    er_gated_back(w->inner, w->up, w->gate, b->gate, b->up, n, ER_SILU); /* dgate, dup */
     if (wants_inputs(p)) er_rms_norm(w->normed, b->x_mid, gain, p->tokens, c->hidden, (float)c->norm_eps);
     float *sum = w->out, *part = w->part;
     ER_TRY(back(p, layer, ER_MATRIX_GATE, sum, w->inner, w->normed, err));
@@ -105,8 +105,9 @@ static void gather(const pass *p)
         const float *cosine = m->rope_cos + at->position * half, *sine = m->rope_sin + at->position * half;
         memcpy(w->k + t * kv, w->k_grad + from * kv, (size_t)kv * sizeof(float));
         memcpy(w->v + t * kv, w->v_grad + from * kv, (size_t)kv * sizeof(float));
-        er_rope(w->k + t * kv, cosine, sine, c->kv_heads, c->head_dim, c->rope_dim, 1);
-        er_rope(w->q_grad + t * c->heads * c->head_dim, cosine, sine, c->heads, c->head_dim, c->rope_dim, 1);
+        er_rope(w->k + t * kv, cosine, sine, c->kv_heads, c->head_dim, c->rope_dim, 1, 0);
+        er_rope(w->q_grad + t * c->heads * c->head_dim, cosine, sine, c->heads, c->head_dim, c->rope_dim, 1,
+                0);
     }
 }
 

@@ -68,7 +68,7 @@ static void rotate(const pass *p, float *x, int64_t heads, int inverse)
     for (int64_t t = 0; t < p->tokens; t++) {
         int64_t position = p->work->place[t].position;
         er_rope(x + t * heads * c->head_dim, m->rope_cos + position * half, m->rope_sin + position * half, heads,
-                c->head_dim, c->rope_dim, inverse);
+                c->head_dim, c->rope_dim, inverse, 0);
     }
 }
 
@@ -142,7 +142,7 @@ static int block_mlp(const pass *p, int64_t layer, float *x, struct er_tape_bloc
     er_rms_norm(w->normed, x, p->view->layers[layer].mlp_norm, p->tokens, c->hidden, (float)c->norm_eps);
     ER_TRY(map(p, layer, ER_MATRIX_GATE, gate, w->normed, err));
     ER_TRY(map(p, layer, ER_MATRIX_UP, up, w->normed, err));
-    er_swiglu(w->inner, gate, up, p->tokens * c->inner);
+    er_gated(w->inner, gate, up, p->tokens * c->inner, ER_SILU);
     ER_TRY(map(p, layer, ER_MATRIX_DOWN, w->out, w->inner, err));
     er_add(x, w->out, p->tokens * c->hidden);
     return 0;

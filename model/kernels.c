@@ -227,26 +227,124 @@ void er_rms_norm_back(float *x_grad, const float *y_grad, const float *x, const 
     }
 }
 
-void er_swiglu(float *out, const float *gate, const float *up, int64_t n)
+void er_layer_norm(float *y, const float *x, const float *gain, const float *shift, int64_t m, int64_t n, float eps)
 {
     const er_kernels *k = kernels();
-    int threads = er_kernels_threads((double)n);
+    int threads = er_kernels_threads((double)m * (double)n);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        int64_t count, from = threads > 1 ? part_of(n, &count) : (count = n, 0);
-        k->swiglu(out + from, gate + from, up + from, count);
+        int64_t rows, from = threads > 1 ? part_of(m, &rows) : (rows = m, 0);
+        k->layer_norm(y + from * n, x + from * n, gain, shift, rows, n, eps);
     }
 }
 
-void er_swiglu_back(float *gate_grad, float *up_grad, const float *out_grad, const float *gate, const float *up,
-                    int64_t n)
+void er_layer_norm_back(float *x_grad, const float *y_grad, const float *x, const float *gain, int64_t m, int64_t n,
+                        float eps, int accumulate)
+{
+    const er_kernels *k = kernels();
+    int threads = er_kernels_threads((double)m * (double)n);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        int64_t rows, from = threads > 1 ? part_of(m, &rows) : (rows = m, 0);
+        k->layer_norm_back(x_grad + from * n, y_grad + from * n, x + from * n, gain, rows, n, eps, accumulate);
+    }
+}
+
+void er_add_bias(float *y, const float *bias, int64_t m, int64_t n)
+{
+    const er_kernels *k = kernels();
+    int threads = er_kernels_threads((double)m * (double)n);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        int64_t rows, from = threads > 1 ? part_of(m, &rows) : (rows = m, 0);
+        k->add_bias(y + from * n, bias, rows, n);
+    }
+}
+
+void er_scale(float *x, int64_t n, float a)
 {
     const er_kernels *k = kernels();
     int threads = er_kernels_threads((double)n);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         int64_t count, from = threads > 1 ? part_of(n, &count) : (count = n, 0);
-        k->swiglu_back(gate_grad + from, up_grad + from, out_grad + from, gate + from, up + from, count);
+        k->scale(x + from, count, a);
+    }
+}
+
+static void check_kind(enum er_activation kind)
+{
+    ER_ALWAYS((unsigned)kind < ER_ACTIVATION_COUNT);
+}
+
+void er_activate(float *out, const float *in, int64_t n, enum er_activation kind)
+{
+    const er_kernels *k = kernels();
+    int threads = er_kernels_threads((double)n);
+    check_kind(kind);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        int64_t count, from = threads > 1 ? part_of(n, &count) : (count = n, 0);
+        k->activate(out + from, in + from, count, kind);
+    }
+}
+
+void er_activate_back(float *in_grad, const float *out_grad, const float *in, int64_t n, enum er_activation kind)
+{
+    const er_kernels *k = kernels();
+    int threads = er_kernels_threads((double)n);
+    check_kind(kind);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        int64_t count, from = threads > 1 ? part_of(n, &count) : (count = n, 0);
+        k->activate_back(in_grad + from, out_grad + from, in + from, count, kind);
+    }
+}
+
+void er_gated(float *out, const float *gate, const float *up, int64_t n, enum er_activation kind)
+{
+    const er_kernels *k = kernels();
+    int threads = er_kernels_threads((double)n);
+    check_kind(kind);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        int64_t count, from = threads > 1 ? part_of(n, &count) : (count = n, 0);
+        k->gated(out + from, gate + from, up + from, count, kind);
+    }
+}
+
+void er_gated_back(float *gate_grad, float *up_grad, const float *out_grad, const float *gate, const float *up,
+                   int64_t n, enum er_activation kind)
+{
+    const er_kernels *k = kernels();
+    int threads = er_kernels_threads((double)n);
+    check_kind(kind);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        int64_t count, from = threads > 1 ? part_of(n, &count) : (count = n, 0);
+        k->gated_back(gate_grad + from, up_grad + from, out_grad + from, gate + from, up + from, count, kind);
+    }
+}
+
+void er_softcap(float *x, int64_t n, float cap)
+{
+    const er_kernels *k = kernels();
+    int threads = er_kernels_threads((double)n);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        int64_t count, from = threads > 1 ? part_of(n, &count) : (count = n, 0);
+        k->softcap(x + from, count, cap);
+    }
+}
+
+void er_softcap_back(float *grad, const float *capped, int64_t n, float cap)
+{
+    const er_kernels *k = kernels();
+    int threads = er_kernels_threads((double)n);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        int64_t count, from = threads > 1 ? part_of(n, &count) : (count = n, 0);
+        k->softcap_back(grad + from, capped + from, count, cap);
     }
 }
 
@@ -262,9 +360,9 @@ void er_exp_shifted(float *out, const float *row, float shift, int64_t n)
 
 /* --- attention ---------------------------------------------------------------------------------------------------- */
 void er_rope(float *x, const float *cosine, const float *sine, int64_t heads, int64_t head_dim, int64_t dim,
-             int inverse)
+             int inverse, int pairs)
 {
-    kernels()->rope(x, cosine, sine, heads, head_dim, dim, inverse);
+    kernels()->rope(x, cosine, sine, heads, head_dim, dim, inverse, pairs);
 }
 
 void er_attend(float *out, float *weights, const float *q, const er_seen *seen, int64_t head_dim, float scale)

@@ -54,10 +54,38 @@ void er_rms_norm(float *y, const float *x, const float *gain, int64_t m, int64_t
 /* x_grad = a/r - x (a.x)/(n r^3), a = gain*y_grad, r = sqrt(mean(x^2)+eps); written, or added when accumulate != 0. */
 void er_rms_norm_back(float *x_grad, const float *y_grad, const float *x, const float *gain, int64_t m, int64_t n,
                       float eps, int accumulate);
-/* out = silu(gate) * up, and its gradient with respect to both (spec section 23). n elements. */
-void er_swiglu(float *out, const float *gate, const float *up, int64_t n);
-void er_swiglu_back(float *gate_grad, float *up_grad, const float *out_grad, const float *gate, const float *up,
-                    int64_t n);
+/* LayerNorm, (m, n): y = fma(gain, (x - mean) / r, shift), mean = sum x / n, r = sqrt(sum (x - mean)^2 / n + eps): the
+ * biased variance, in a second pass. gain and shift have n values and are never NULL; y may be x. */
+void er_layer_norm(float *y, const float *x, const float *gain, const float *shift, int64_t m, int64_t n, float eps);
+/* With h = (x - mean) / r and a = gain*y_grad: x_grad = (a - mean(a) - h mean(a h)) / r; written, or added when
+ * accumulate != 0. shift has no part in it. x_grad may be y_grad where it is written. */
+void er_layer_norm_back(float *x_grad, const float *y_grad, const float *x, const float *gain, int64_t m, int64_t n,
+                        float eps, int accumulate);
+/* Each of m rows of y (m, n) += bias (n). */
+void er_add_bias(float *y, const float *bias, int64_t m, int64_t n);
+void er_scale(float *x, int64_t n, float a); /* x *= a */
+
+/* The non-linearities of the MLPs, act(x) and its derivative:
+ *   ER_SILU       x s, s = 1 / (1 + e^-x);                              s (1 + x (1 - s))
+ *   ER_GELU_TANH  x s, s = 1 / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3), which is x/2 (1 + tanh u), gelu_new and
+ *                 gelu_pytorch_tanh of transformers;                    s + x s (1 - s) 2u'
+ *   ER_GELU_ERF   x/2 (1 + erf(x / sqrt 2));                            (1 + erf(x / sqrt 2))/2 + x e^(-x^2/2)/sqrt(2 pi)
+ *   ER_RELU       max(x, 0);                                            1 for x > 0, 0 from 0 down
+ * NaN stays NaN; at -infinity all but ER_RELU give NaN (0 times infinity). */
+enum er_activation { ER_SILU, ER_GELU_TANH, ER_GELU_ERF, ER_RELU, ER_ACTIVATION_COUNT };
+/* MLPs without a gate: out = act(in), in_grad = out_grad act'(in). n elements; out may be in, in_grad may be out_grad. */
+void er_activate(float *out, const float *in, int64_t n, enum er_activation kind);
+void er_activate_back(float *in_grad, const float *out_grad, const float *in, int64_t n, enum er_activation kind);
+/* MLPs with a gate: out = act(gate) * up; up_grad = out_grad act(gate), gate_grad = out_grad up act'(gate). n elements.
+ * out may be gate or up, each gradient may be one of the inputs, but the two gradients are two arrays. */
+void er_gated(float *out, const float *gate, const float *up, int64_t n, enum er_activation kind);
+void er_gated_back(float *gate_grad, float *up_grad, const float *out_grad, const float *gate, const float *up,
+                   int64_t n, enum er_activation kind);
+
+/* Soft capping of logits: x = cap tanh(x / cap) in place, and grad *= 1 - (capped / cap)^2 with what er_softcap left.
+ * n elements, cap > 0. */
+void er_softcap(float *x, int64_t n, float cap);
+void er_softcap_back(float *grad, const float *capped, int64_t n, float cap);
 
 /* Log of the sum of exponentials of a row, with max subtraction; *argmax (NULL allowed) is the first maximum. */
 float er_log_sum_exp(const float *row, int64_t n, int64_t *argmax);
@@ -65,27 +93,30 @@ float er_log_sum_exp(const float *row, int64_t n, int64_t *argmax);
 void er_exp_shifted(float *out, const float *row, float shift, int64_t n);
 
 /* --- positions and attention ------------------------------------------------------------------------------------- */
-/* Rotates pairs (i, i + dim/2) of each of `heads` heads of width head_dim in place: rotate-half, Hugging Face order.
+/* Rotates the first `dim` elements of each of `heads` heads of width head_dim in place, as dim/2 pairs, pair i by the
+ * angle i: pairs 0: (i, i + dim/2), rotate-half, Hugging Face order; pairs 1: (2i, 2i + 1), interleaved, GPT-J.
  * cosine, sine: dim/2 values for this position. inverse != 0 rotates back (the gradient). dim <= head_dim. */
 void er_rope(float *x, const float *cosine, const float *sine, int64_t heads, int64_t head_dim, int64_t dim,
-             int inverse);
+             int inverse, int pairs);
 
 /* The keys and values one query sees: positions 0 .. split-1 from the first segment, split .. count-1 from the second
  * (position p of the second segment stands at row p - split). Row stride `stride` floats; the pointers are already
- * moved to the kv head in question. Prefix texts shared by several rows are first segments. */
+ * moved to the kv head in question. Prefix texts shared by several rows are first segments. cap > 0: each score s is
+ * cap tanh(s / cap) before the softmax (Gemma 2); 0: no cap. */
 typedef struct er_seen {
     const float *k0, *v0; /* split rows */
     const float *k1, *v1; /* count - split rows */
     int64_t split, count, stride;
+    float cap;
 } er_seen;
 
-/* One query head at one position: out (head_dim) = sum_p softmax_p(q.k_p * scale) v_p. Scores by er_dot, softmax over
- * lanes by position, the sum over positions one chain per element in ascending p. weights: count floats, receives
- * the probabilities (the backward pass reuses them). */
+/* One query head at one position: out (head_dim) = sum_p softmax_p(q.k_p * scale) v_p, scores capped as seen->cap says.
+ * Scores by er_dot, softmax over lanes by position, the sum over positions one chain per element in ascending p.
+ * weights: count floats, receives the probabilities (the backward pass reuses them). */
 void er_attend(float *out, float *weights, const float *q, const er_seen *seen, int64_t head_dim, float scale);
 /* Gradients of one query head: q_grad (head_dim) written; k_grad, v_grad rows of the SECOND segment are added to
  * (k_grad + (p - split) * stride_grad), the first segment is constant. weights as left by er_attend; scratch: count
- * floats. */
+ * floats. With a cap the scores are computed again, and a score's gradient is multiplied by 1 - (capped / cap)^2. */
 void er_attend_back(float *q_grad, float *k_grad, float *v_grad, int64_t stride_grad, const float *out_grad,
                     const float *weights, float *scratch, const float *q, const er_seen *seen, int64_t head_dim,
                     float scale);

@@ -6,6 +6,8 @@
 
 #include "model/kernels_rows.h"
 
+#include "model/kernels_activate.h"
+
 #include "model/kernels_attend.h"
 
 #include "model/kernels_product.h"
@@ -27,8 +29,16 @@ const er_kernels ER_JOIN(er_kernels_, ER_TABLE) = {
     .axpy = axpy,
     .rms_norm = rms_norm,
     .rms_norm_back = rms_norm_back,
-    .swiglu = swiglu,
-    .swiglu_back = swiglu_back,
+    .layer_norm = layer_norm,
+    .layer_norm_back = layer_norm_back,
+    .add_bias = add_bias,
+    .scale = scale,
+    .activate = activate,
+    .activate_back = activate_back,
+    .gated = gated,
+    .gated_back = gated_back,
+    .softcap = softcap,
+    .softcap_back = softcap_back,
     .log_sum_exp = log_sum_exp,
     .exp_shifted = exp_shifted,
     .rope = rope,

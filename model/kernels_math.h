@@ -4,6 +4,8 @@
 #ifndef ER_MODEL_KERNELS_MATH_H
 #define ER_MODEL_KERNELS_MATH_H
 
+#include "model/kernels.h"
+
 #include <stdint.h>
 
 typedef union er_float_bits {
@@ -34,6 +36,16 @@ static inline float er_inline_expf(float x)
     uint32_t half = n >> 1, rest = n - half;
     er_float_bits a = {.u = (half - 256 + 127) << 23}, b = {.u = (rest - 256 + 127) << 23};
     return p * a.f * b.f;
+}
+
+static inline float er_inline_erff(float x)
+{
+    return er_math_erff(x);
+}
+
+static inline float er_inline_tanhf(float x)
+{
+    return er_math_tanhf(x);
 }
 
 #endif

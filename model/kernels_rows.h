@@ -5,6 +5,17 @@
 
 #include <math.h>
 
+/* Before a loop whose arrays may be the same array, but never shifted against each other: without a word the compiler
+ * would leave such calls to a scalar copy of the loop. clang warns where it then cannot vectorise: the portable set has
+ * fma as a call. */
+#if !defined(__clang__)
+#define ER_EACH _Pragma("GCC ivdep")
+#elif ER_ISA
+#define ER_EACH _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define ER_EACH
+#endif
+
 static float dot(const float *a, const float *b, int64_t n)
 {
     lanes sum = lanes_set(0.0f);
@@ -95,21 +106,71 @@ static void rms_norm_back(float *x_grad, const float *y_grad, const float *x, co
     }
 }
 
-static void swiglu(float *out, const float *gate, const float *up, int64_t n)
+/* The sum of (x - mean)^2 in lanes. */
+static float squares_about(const float *x, float mean, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++) out[i] = gate[i] / (1.0f + er_inline_expf(-gate[i])) * up[i];
+    lanes sum = lanes_set(0.0f), less = lanes_set(-mean);
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        lanes d = lanes_add(lanes_load(x + i), less);
+        sum = lanes_fma(d, d, sum);
+    }
+    if (i < n) {
+        float lane[16];
+        lanes_put(lane, sum);
+        for (int j = 0; i + j < n; j++) lane[j] = __builtin_fmaf(x[i + j] - mean, x[i + j] - mean, lane[j]);
+        sum = lanes_load(lane);
+    }
+    return lanes_tree(sum);
 }
 
-/* silu'(g) = s (1 + g (1 - s)), s = 1 / (1 + e^-g) */
-static void swiglu_back(float *gate_grad, float *up_grad, const float *out_grad, const float *gate, const float *up,
-                        int64_t n)
+static void layer_norm(float *y, const float *x, const float *gain, const float *shift, int64_t m, int64_t n, float eps)
 {
-    for (int64_t i = 0; i < n; i++) {
-        float g = gate[i], d = out_grad[i], s = 1.0f / (1.0f + er_inline_expf(-g));
-        float slope = s * __builtin_fmaf(g, 1.0f - s, 1.0f), u = up[i];
-        up_grad[i] = d * (g * s);
-        gate_grad[i] = d * u * slope;
+    for (int64_t row = 0; row < m; row++, x += n, y += n) {
+        float mean = total(x, n) / (float)n, r = sqrtf(squares_about(x, mean, n) / (float)n + eps);
+        ER_EACH for (int64_t i = 0; i < n; i++) y[i] = __builtin_fmaf(gain[i], (x[i] - mean) / r, shift[i]);
     }
+}
+
+/* One row: h = (x - mean) / r, a = gain y_grad; the lanes of a and of a h, then (a - mean(a) - h mean(a h)) / r. */
+static void layer_norm_back_row(float *x_grad, const float *y_grad, const float *x, const float *gain, int64_t n,
+                                float eps, int accumulate)
+{
+    float mean = total(x, n) / (float)n, r = sqrtf(squares_about(x, mean, n) / (float)n + eps);
+    float lane[16] = {0}, along[16] = {0};
+    for (int64_t i = 0; i < n; i += 16) {
+        int count = n - i < 16 ? (int)(n - i) : 16;
+        for (int j = 0; j < count; j++) {
+            float a = gain[i + j] * y_grad[i + j];
+            lane[j] += a;
+            along[j] = __builtin_fmaf(a, (x[i + j] - mean) / r, along[j]);
+        }
+    }
+    float level = lanes_tree(lanes_load(lane)) / (float)n, pull = lanes_tree(lanes_load(along)) / (float)n;
+    if (accumulate) {
+        ER_EACH for (int64_t i = 0; i < n; i++)
+            x_grad[i] += __builtin_fmaf(-((x[i] - mean) / r), pull, gain[i] * y_grad[i] - level) / r;
+    } else {
+        ER_EACH for (int64_t i = 0; i < n; i++)
+            x_grad[i] = __builtin_fmaf(-((x[i] - mean) / r), pull, gain[i] * y_grad[i] - level) / r;
+    }
+}
+
+static void layer_norm_back(float *x_grad, const float *y_grad, const float *x, const float *gain, int64_t m, int64_t n,
+                            float eps, int accumulate)
+{
+    for (int64_t row = 0; row < m; row++, x += n, y_grad += n, x_grad += n)
+        layer_norm_back_row(x_grad, y_grad, x, gain, n, eps, accumulate);
+}
+
+static void add_bias(float *y, const float *bias, int64_t m, int64_t n)
+{
+    for (int64_t row = 0; row < m; row++, y += n) add(y, bias, n);
+}
+
+static void scale(float *x, int64_t n, float a)
+{
+    for (int64_t i = 0; i < n; i++) x[i] *= a;
 }
 
 static void exp_shifted(float *out, const float *row, float shift, int64_t n)
@@ -147,12 +208,20 @@ static float log_sum_exp(const float *row, int64_t n, int64_t *argmax)
 }
 
 static void rope(float *x, const float *cosine, const float *sine, int64_t heads, int64_t head_dim, int64_t dim,
-                 int inverse)
+                 int inverse, int pairs)
 {
     int64_t half = dim / 2;
     float sign = inverse ? -1.0f : 1.0f;
     for (int64_t h = 0; h < heads; h++, x += head_dim) {
         float *first = x, *second = x + half;
+        if (pairs) {
+            for (int64_t i = 0; i < half; i++) {
+                float a = x[2 * i], b = x[2 * i + 1], c = cosine[i], s = sign * sine[i];
+                x[2 * i] = a * c - b * s;
+                x[2 * i + 1] = b * c + a * s;
+            }
+            continue;
+        }
         for (int64_t i = 0; i < half; i++) {
             float a = first[i], b = second[i], c = cosine[i], s = sign * sine[i];
             first[i] = a * c - b * s;

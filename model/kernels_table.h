@@ -22,11 +22,19 @@ typedef struct er_kernels {
     void (*axpy)(float *, float, const float *, int64_t);
     void (*rms_norm)(float *, const float *, const float *, int64_t, int64_t, float);
     void (*rms_norm_back)(float *, const float *, const float *, const float *, int64_t, int64_t, float, int);
-    void (*swiglu)(float *, const float *, const float *, int64_t);
-    void (*swiglu_back)(float *, float *, const float *, const float *, const float *, int64_t);
+    void (*layer_norm)(float *, const float *, const float *, const float *, int64_t, int64_t, float);
+    void (*layer_norm_back)(float *, const float *, const float *, const float *, int64_t, int64_t, float, int);
+    void (*add_bias)(float *, const float *, int64_t, int64_t);
+    void (*scale)(float *, int64_t, float);
+    void (*activate)(float *, const float *, int64_t, enum er_activation);
+    void (*activate_back)(float *, const float *, const float *, int64_t, enum er_activation);
+    void (*gated)(float *, const float *, const float *, int64_t, enum er_activation);
+    void (*gated_back)(float *, float *, const float *, const float *, const float *, int64_t, enum er_activation);
+    void (*softcap)(float *, int64_t, float);
+    void (*softcap_back)(float *, const float *, int64_t, float);
     float (*log_sum_exp)(const float *, int64_t, int64_t *);
     void (*exp_shifted)(float *, const float *, float, int64_t);
-    void (*rope)(float *, const float *, const float *, int64_t, int64_t, int64_t, int);
+    void (*rope)(float *, const float *, const float *, int64_t, int64_t, int64_t, int, int);
     void (*attend)(float *, float *, const float *, const er_seen *, int64_t, float);
     void (*attend_back)(float *, float *, float *, int64_t, const float *, const float *, float *, const float *,
                         const er_seen *, int64_t, float);

@@ -212,10 +212,10 @@ static void element_wise(void)
     for (int i = 0; i < N; i++) y[i] *= 12.0f;
     er_exp_shifted(x, y, 3.0f, N);
     emit(x, bytes, "exp_shifted");
-    er_swiglu(x, y, z, N);
+    er_gated(x, y, z, N, ER_SILU);
     emit(x, bytes, "swiglu");
     float *gate = bits_room(N, sizeof *gate), *up = bits_room(N, sizeof *up);
-    er_swiglu_back(gate, up, x, y, z, N);
+    er_gated_back(gate, up, x, y, z, N, ER_SILU);
     emit(gate, bytes, "swiglu_back.gate");
     emit(up, bytes, "swiglu_back.up");
 }
@@ -247,11 +247,11 @@ static void attention(int64_t dim, int64_t count, int64_t split)
         angle[i] = (float)er_math_cos(17.0 * er_math_pow(10000.0, -(double)i / (double)half));
         angle[half + i] = (float)er_math_sin(17.0 * er_math_pow(10000.0, -(double)i / (double)half));
     }
-    er_rope(q, angle, angle + half, HEADS, dim, dim, 0);
-    er_rope(dy, angle, angle + half, HEADS, dim, dim, 1);
+    er_rope(q, angle, angle + half, HEADS, dim, dim, 0, 0);
+    er_rope(dy, angle, angle + half, HEADS, dim, dim, 1, 0);
     for (int64_t h = 0; h < HEADS; h++) {
         er_seen seen = {k + h * dim, v + h * dim, k + h * dim + split * stride, v + h * dim + split * stride, split,
-                        count, stride};
+                        count, stride, 0.0f};
         er_attend(out + h * dim, weights + h * count, q + h * dim, &seen, dim, 0.37f);
         er_attend_back(q_grad + h * dim, k_grad + h * dim, v_grad + h * dim, stride, dy + h * dim, weights + h * count,
                        scratch, q + h * dim, &seen, dim, 0.37f);

@@ -91,7 +91,7 @@ static void test_element_wise(void **state)
             want[i] = g / (1.0f + er_math_expf(-g)) * y[i];
             x[i] = g;
         }
-        er_swiglu(got, x, y, N);
+        er_gated(got, x, y, N, ER_SILU);
         assert_memory_equal(got, want, sizeof want);
         for (int i = 0; i < N; i++) {
             double g = (double)x[i], silu = g / (1 + exp(-g)) * (double)y[i];
@@ -154,7 +154,7 @@ static void test_swiglu_back(void **state)
     int seen = 0;
     for (int isa = 0; isa < ISAS; isa++) {
         if (!start(isa)) continue;
-        er_swiglu_back(dg, du, d, gate, up, N);
+        er_gated_back(dg, du, d, gate, up, N, ER_SILU);
         for (int i = 0; i < N; i++) {
             double g = (double)gate[i], h = 1e-5, u = (double)up[i], scale = (double)d[i];
             double slope = ((g + h) / (1 + exp(-g - h)) - (g - h) / (1 + exp(-g + h))) / (2 * h);
@@ -185,9 +185,9 @@ static void test_rope(void **state)
     for (int isa = 0; isa < ISAS; isa++) {
         if (!start(isa)) continue;
         memcpy(y, x, sizeof y);
-        er_rope(y, c, s, HEADS, WIDTH, DIM, 0);
+        er_rope(y, c, s, HEADS, WIDTH, DIM, 0, 0);
         assert_memory_equal(y, want, sizeof y);
-        er_rope(y, c, s, HEADS, WIDTH, DIM, 1);
+        er_rope(y, c, s, HEADS, WIDTH, DIM, 1, 0);
         for (int i = 0; i < HEADS * WIDTH; i++) assert_true(fabsf(y[i] - x[i]) < 1e-6f);
     }
     free(x);
@@ -239,7 +239,7 @@ static void check_attend(int64_t split, int64_t count, int64_t dim)
     float *out = noises(dim), *w = noises(count), *scratch = noises(count), *dq = noises(dim);
     float *dk = noises(count * stride), *dv = noises(count * stride), *first[5] = {NULL};
     size_t sizes[5] = {sizeof *out * (size_t)dim, sizeof *w * (size_t)count, sizeof *dq * (size_t)dim, bytes, bytes};
-    er_seen seen = {k0, v0, k, v, split, count, stride};
+    er_seen seen = {k0, v0, k, v, split, count, stride, 0.0f};
     double *exact = get((size_t)dim, sizeof *exact);
     attend_loss(q, &seen, dim, 0.25, d, exact);
     for (int isa = 0; isa < ISAS; isa++) {
