@@ -20,10 +20,13 @@ static const struct {
     int dtype;
     const char *name;
 } tensor_types[] = {
-    {0, ER_F32, "F32"},   {1, ER_F16, "F16"},   {2, ER_Q4_0, "Q4_0"}, {3, ER_Q4_1, "Q4_1"}, {6, -1, "Q5_0"},
-    {7, -1, "Q5_1"},      {8, ER_Q8_0, "Q8_0"}, {9, -1, "Q8_1"},      {10, -1, "Q2_K"},     {11, -1, "Q3_K"},
-    {12, -1, "Q4_K"},     {13, -1, "Q5_K"},     {14, -1, "Q6_K"},     {15, -1, "Q8_K"},     {28, -1, "F64"},
-    {30, ER_BF16, "BF16"},
+    {0, ER_F32, "F32"},    {1, ER_F16, "F16"},    {2, ER_Q4_0, "Q4_0"},  {3, ER_Q4_1, "Q4_1"},  {6, ER_Q5_0, "Q5_0"},
+    {7, ER_Q5_1, "Q5_1"},  {8, ER_Q8_0, "Q8_0"},  {9, -1, "Q8_1"},       {10, ER_Q2_K, "Q2_K"}, {11, ER_Q3_K, "Q3_K"},
+    {12, ER_Q4_K, "Q4_K"}, {13, ER_Q5_K, "Q5_K"}, {14, ER_Q6_K, "Q6_K"}, {15, -1, "Q8_K"},      {16, -1, "IQ2_XXS"},
+    {17, -1, "IQ2_XS"},    {18, -1, "IQ3_XXS"},   {19, -1, "IQ1_S"},     {20, -1, "IQ4_NL"},    {21, -1, "IQ3_S"},
+    {22, -1, "IQ2_S"},     {23, -1, "IQ4_XS"},    {24, -1, "I8"},        {25, -1, "I16"},       {26, -1, "I32"},
+    {27, -1, "I64"},       {28, -1, "F64"},       {29, -1, "IQ1_M"},     {30, ER_BF16, "BF16"}, {34, -1, "TQ1_0"},
+    {35, -1, "TQ2_0"},     {39, -1, "MXFP4"},     {40, -1, "NVFP4"},     {41, -1, "Q1_0"},
 };
 
 /* What is left of the file. */
@@ -132,7 +135,8 @@ static int tensor_type(er_tensor *t, uint32_t number, er_err *err)
         t->dtype = tensor_types[i].dtype;
         if (t->dtype >= 0) return 0;
     }
-    return er_fail(err, ER_E_UNSUPPORTED, "%s: tensor '%s' has type %s (%u), not F32, F16, BF16, Q8_0, Q4_0 or Q4_1",
+    return er_fail(err, ER_E_UNSUPPORTED,
+                   "%s: tensor '%s' has type %s (%u), not F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or Q2_K to Q6_K",
                    t->path, t->name, name ? name : "unknown", number);
 }
 

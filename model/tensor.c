@@ -17,7 +17,8 @@ int64_t er_dtype_bytes(int dtype)
 
 const char *er_dtype_name(int dtype)
 {
-    static const char *const names[ER_DTYPE_COUNT] = {"fp32", "fp16", "bf16", "fp64", "q8_0", "q4_0", "q4_1"};
+    static const char *const names[ER_DTYPE_COUNT] = {"fp32", "fp16", "bf16", "fp64", "q8_0", "q4_0", "q4_1",
+                                                      "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"};
     return dtype >= 0 && dtype < ER_DTYPE_COUNT ? names[dtype] : "unknown";
 }
 

@@ -5,7 +5,12 @@
 
 #include <stdint.h>
 
-enum er_dtype { ER_F32, ER_F16, ER_BF16, ER_F64, ER_Q8_0, ER_Q4_0, ER_Q4_1, ER_DTYPE_COUNT };
+enum er_dtype {
+    ER_F32, ER_F16, ER_BF16, ER_F64,
+    ER_Q8_0, ER_Q4_0, ER_Q4_1, ER_Q5_0, ER_Q5_1,   /* blocks of 32 (model/quant.h) */
+    ER_Q2_K, ER_Q3_K, ER_Q4_K, ER_Q5_K, ER_Q6_K,   /* blocks of 256 */
+    ER_DTYPE_COUNT
+};
 
 /* A weight matrix W of a linear map y = W x: row-major (rows = outputs, cols = inputs), as Hugging Face's Linear
  * stores it. dtype is ER_F32, ER_BF16 or ER_F16; 16-bit weights are widened in registers, which is exact.
