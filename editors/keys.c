@@ -77,10 +77,10 @@ static int texts_make(texts *t, const er_view *view, int64_t layer, const er_pro
             token += text->count;
         }
     }
-    return er_embed(view->model, t->x, t->ids, t->tokens, err);
+    return er_embed(view->model, t->x, t->ids, t->spans, t->rows, err);
 }
 
-static int listen(void *context, int64_t layer, enum er_matrix_id which, const float *in, const float *out,
+static int listen(void *context, int64_t layer, enum er_matrix_id which, const float *in, float *out,
                   int64_t tokens, er_err *err)
 {
     texts *t = context;

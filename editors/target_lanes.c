@@ -78,7 +78,7 @@ static void read_init(const init_reader *r, const float *from)
     }
 }
 
-static int see_mlp(void *context, int64_t layer, enum er_matrix_id which, const float *in, const float *out,
+static int see_mlp(void *context, int64_t layer, enum er_matrix_id which, const float *in, float *out,
                    int64_t tokens, er_err *err)
 {
     const init_reader *r = context;
@@ -136,7 +136,7 @@ static int run_lower(er_lanes *l, er_err *err)
     if (!code) code = er_alloc(&x, (size_t)(tokens * d), err);
     if (!code) code = er_cache_new(&cache, m, l->rows, count, 0, lower, err);
     if (!code) code = er_cache_new(&l->cache, m, l->rows, count, l->from, m->config.layers, err);
-    for (int64_t r = 0; !code && r < l->rows; r++) code = er_embed(m, x + first[r] * d, l->text[r]->ids, count[r], err);
+    for (int64_t r = 0; !code && r < l->rows; r++) code = er_embed_text(m, x + first[r] * d, l->text[r]->ids, count[r], err);
     if (!code && l->plan->naive) memcpy(l->x_base, x, (size_t)(tokens * d) * sizeof *x);
     if (!code) code = er_forward(l->view, cache, l->spans, l->rows, x, 0, lower, NULL, &tap, l->work, err);
     if (!code && !l->plan->naive) {

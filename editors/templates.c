@@ -112,7 +112,7 @@ int er_templates_generate(er_templates *out, const er_view *view, const int64_t 
     int64_t others = 0, at = 1;
     for (int64_t g = 0; g < length_count; g++) {
         int64_t tokens = lengths[g][0], texts = lengths[g][1];
-        if (tokens < 2 || tokens > view->model->config.max_positions || texts < WORDS || texts % WORDS ||
+        if (tokens < 2 || tokens > view->model->longest_text || texts < WORDS || texts % WORDS ||
             texts > MOST_TEMPLATES)
             return er_fail(err, ER_E_INPUT, "templates of %" PRId64 " tokens, %" PRId64 " texts: tokens must be 2 to "
                            "the model's length, texts a multiple of the %d start words", tokens, texts, WORDS);

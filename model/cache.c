@@ -55,20 +55,21 @@ int64_t er_cache_bytes(const er_cache *cache)
     return 2 * (cache->to - cache->from) * cache->positions * cache->width * (int64_t)sizeof(float);
 }
 
-void er_cache_seen(er_seen *seen, const er_cache *cache, int64_t layer, int64_t row, int64_t split, int64_t count)
+void er_cache_seen(er_seen *seen, const er_cache *cache, int64_t layer, int64_t row, int64_t split, int64_t start,
+                   int64_t count)
 {
     const struct er_cache_row *r = &cache->row[row];
-    *seen = (er_seen){.split = split, .count = count, .stride = cache->width};
-    if (r->base) {
-        ER_ALWAYS(split == r->base_length);
-        seen->k0 = er_cache_at(r->base, r->base->k, layer, r->base_row, 0);
-        seen->v0 = er_cache_at(r->base, r->base->v, layer, r->base_row, 0);
-    } else {
-        seen->k0 = er_cache_at(cache, cache->k, layer, row, 0);
-        seen->v0 = er_cache_at(cache, cache->v, layer, row, 0);
+    const int64_t first = start < split ? split - start : 0, second = start < split ? split : start;
+    *seen = (er_seen){.split = first, .count = count - start, .stride = cache->width};
+    ER_ALWAYS(!r->base || split == r->base_length);
+    seen->k0 = seen->k1 = er_cache_at(cache, cache->k, layer, row, second);
+    seen->v0 = seen->v1 = er_cache_at(cache, cache->v, layer, row, second);
+    if (first) {
+        const er_cache *c = r->base ? r->base : cache;
+        const int64_t from = r->base ? r->base_row : row;
+        seen->k0 = er_cache_at(c, c->k, layer, from, start);
+        seen->v0 = er_cache_at(c, c->v, layer, from, start);
     }
-    seen->k1 = er_cache_at(cache, cache->k, layer, row, split);
-    seen->v1 = er_cache_at(cache, cache->v, layer, row, split);
 }
 
 int64_t er_spans_tokens(const er_span *spans, int64_t count)
@@ -95,35 +96,59 @@ void er_tape_free(er_tape *tape)
 
 int64_t er_tape_bytes(const er_tape *tape) { return (int64_t)(tape->storage_capacity * sizeof(float)); }
 
-static float *piece(float **next, int64_t count)
+/* A piece of storage; none when count is 0. */
+typedef struct part {
+    float **at;
+    int64_t count;
+} part;
+
+/* Gives every part its place, each on its own 64-byte line; storage NULL: only counts. Returns the floats in use. */
+static int64_t lay_out(const part *parts, size_t count, float *storage)
 {
-    float *p = *next;
-    *next += (count + 15) / 16 * 16; /* keep every array on its own 64-byte line */
-    return p;
+    int64_t used = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (storage) *parts[i].at = parts[i].count ? storage + used : NULL;
+        used += (parts[i].count + 15) / 16 * 16;
+    }
+    return used;
+}
+#define LAY_OUT(parts, storage) lay_out((parts), sizeof(parts) / sizeof *(parts), (storage))
+
+static int64_t lay_out_block(struct er_tape_block *b, const er_model *model, int64_t layer, int64_t tokens,
+                             const er_work *work, float *storage)
+{
+    const er_config *c = &model->config;
+    const er_norm *norm = model->layers[layer].norm;
+    const int64_t x = tokens * c->hidden, q = tokens * c->heads * c->head_dim, f = tokens * c->inner;
+    const part parts[] = {
+        {&b->x_in, x},
+        {&b->plain_q, norm[ER_NORM_Q].gain ? q : 0},
+        {&b->plain_k, norm[ER_NORM_K].gain ? tokens * c->kv_heads * c->head_dim : 0},
+        {&b->q, q},
+        {&b->attended, q},
+        {&b->before_out[0], norm[ER_NORM_ATTENTION_OUT].gain ? x : 0},
+        {&b->x_mid, c->block == ER_BLOCK_PARALLEL ? 0 : x},
+        {&b->gate, c->gated ? f : 0},
+        {&b->up, f},
+        {&b->before_out[1], norm[ER_NORM_MLP_OUT].gain ? x : 0},
+        {&b->weights, work->place[tokens].weights[er_windowed(c, layer)]},
+    };
+    return LAY_OUT(parts, storage);
 }
 
-int er_tape_reserve(er_tape *tape, int64_t from, int64_t to, int64_t tokens, int64_t weights, er_err *err)
+int er_tape_reserve(er_tape *tape, int64_t from, int64_t to, int64_t tokens, const er_work *work, er_err *err)
 {
-    const er_config *c = &tape->model->config;
-    int64_t q = c->heads * c->head_dim;
-    int64_t each = tokens * (2 * c->hidden + 2 * q + 2 * c->inner) + weights + 7 * 16;
+    int64_t need = 0;
+    struct er_tape_block none;
+    for (int64_t l = from; l < to; l++) need += lay_out_block(&none, tape->model, l, tokens, work, NULL);
     ER_TRY(er_grow(&tape->block, &tape->block_capacity, (size_t)(to - from), err));
-    ER_TRY(er_grow(&tape->storage, &tape->storage_capacity, (size_t)((to - from) * each), err));
+    ER_TRY(er_grow(&tape->storage, &tape->storage_capacity, (size_t)need, err));
     float *next = tape->storage;
-    for (int64_t l = 0; l < to - from; l++) {
-        struct er_tape_block *b = &tape->block[l];
-        b->x_in = piece(&next, tokens * c->hidden);
-        b->q = piece(&next, tokens * q);
-        b->attended = piece(&next, tokens * q);
-        b->x_mid = piece(&next, tokens * c->hidden);
-        b->gate = piece(&next, tokens * c->inner);
-        b->up = piece(&next, tokens * c->inner);
-        b->weights = piece(&next, weights);
-    }
+    for (int64_t l = from; l < to; l++)
+        next += lay_out_block(&tape->block[l - from], tape->model, l, tokens, work, next);
     tape->from = from;
     tape->to = to;
     tape->tokens = tokens;
-    tape->weights = weights;
     return 0;
 }
 
@@ -138,60 +163,69 @@ void er_work_free(er_work *work)
 {
     if (!work) return;
     er_free(work->storage);
-    er_free(work->weights_at);
     er_free(work->place);
+    er_free(work->projected);
+    er_free(work->head_grad);
+    er_free(work->logits);
     er_free(work);
 }
 
 static int place_tokens(er_work *w, const er_span *spans, int64_t span_count, int64_t tokens, er_err *err)
 {
-    const int64_t heads = w->model->config.heads;
-    ER_TRY(er_grow(&w->weights_at, &w->at_capacity, (size_t)tokens + 1, err));
+    const er_config *c = &w->model->config;
     ER_TRY(er_grow(&w->place, &w->place_capacity, (size_t)tokens + 1, err));
+    struct er_place next = {0};
     int64_t t = 0;
     w->longest = 0;
-    w->weights_at[0] = 0;
     for (int64_t s = 0; s < span_count; s++) {
-        for (int64_t i = 0; i < spans[s].count; i++, t++) {
-            int64_t position = spans[s].start + i;
-            w->place[t] = (struct er_place){s, position};
-            w->weights_at[t + 1] = w->weights_at[t] + heads * (position + 1);
-            if (position + 1 > w->longest) w->longest = position + 1;
+        next.span = s;
+        for (int64_t i = 0; i < spans[s].count; i++) {
+            const int64_t all = spans[s].start + i + 1;
+            next.position = all - 1;
+            w->place[t++] = next;
+            next.weights[0] += c->heads * all;
+            next.weights[1] += c->heads * (all < c->window ? all : c->window);
+            if (all > w->longest) w->longest = all;
         }
     }
+    w->place[t] = next;
     return 0;
+}
+
+static int64_t lay_out_work(er_work *w, int64_t tokens, int64_t span_count, int gradients, float *storage)
+{
+    const er_config *c = &w->model->config;
+    const int64_t threads = omp_get_max_threads(), x = tokens * c->hidden, f = tokens * c->inner;
+    const int64_t q = tokens * c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    /* key and value gradients may cover a row's inactive positions */
+    const int64_t rows_grad = gradients ? kv * w->longest * span_count : 0;
+    const part parts[] = {
+        {&w->normed, x},
+        {&w->q, q},
+        {&w->k, tokens * kv},
+        {&w->v, tokens * kv},
+        {&w->attended, q},
+        {&w->out, x},
+        {&w->gate, c->gated || gradients ? f : 0},
+        {&w->up, f},
+        {&w->inner, f},
+        {&w->weights, threads * w->longest},
+        {&w->scratch, gradients ? threads * w->longest : 0},
+        {&w->side, gradients || c->block == ER_BLOCK_PARALLEL ? x : 0},
+        {&w->part, gradients ? x : 0},
+        {&w->q_grad, gradients ? q : 0},
+        {&w->k_grad, rows_grad},
+        {&w->v_grad, rows_grad},
+    };
+    return LAY_OUT(parts, storage);
 }
 
 int er_work_reserve(er_work *w, const er_span *spans, int64_t span_count, int gradients, er_err *err)
 {
-    const er_config *c = &w->model->config;
-    int64_t tokens = er_spans_tokens(spans, span_count), threads = omp_get_max_threads();
+    const int64_t tokens = er_spans_tokens(spans, span_count);
     ER_TRY(place_tokens(w, spans, span_count, tokens, err));
-    int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-    int64_t per_token = 2 * c->hidden + 2 * q + 2 * kv + 3 * c->inner;
-    if (gradients) per_token += q + c->hidden;
-    /* key and value gradients may cover a row's inactive positions */
-    int64_t rows_grad = gradients ? 2 * kv * w->longest * span_count : 0;
-    int64_t attention = 2 * threads * c->heads * w->longest;
-    ER_TRY(er_grow(&w->storage, &w->capacity, (size_t)(tokens * per_token + rows_grad + attention + 16 * 16), err));
-    float *next = w->storage;
-    w->normed = piece(&next, tokens * c->hidden);
-    w->q = piece(&next, tokens * q);
-    w->k = piece(&next, tokens * kv);
-    w->v = piece(&next, tokens * kv);
-    w->attended = piece(&next, tokens * q);
-    w->out = piece(&next, tokens * c->hidden);
-    w->gate = piece(&next, tokens * c->inner);
-    w->up = piece(&next, tokens * c->inner);
-    w->inner = piece(&next, tokens * c->inner);
-    w->weights = piece(&next, threads * c->heads * w->longest);
-    w->scratch = piece(&next, threads * c->heads * w->longest);
-    if (gradients) {
-        w->part = piece(&next, tokens * c->hidden);
-        w->q_grad = piece(&next, tokens * q);
-        w->k_grad = piece(&next, kv * w->longest * span_count);
-        w->v_grad = piece(&next, kv * w->longest * span_count);
-    }
-    ER_ALWAYS((size_t)(next - w->storage) <= w->capacity);
+    const int64_t need = lay_out_work(w, tokens, span_count, gradients, NULL);
+    ER_TRY(er_grow(&w->storage, &w->capacity, (size_t)need, err));
+    lay_out_work(w, tokens, span_count, gradients, w->storage);
     return 0;
 }

@@ -70,7 +70,8 @@ int64_t er_tape_bytes(const er_tape *tape);
 
 /* x (T, d) = embedding rows of ids (T), with what the family does to them: scaled, projected, learned positions of the
  * spans added. ER_E_INPUT when an id is outside the vocabulary or a text too long. */
-int er_embed(const er_model *model, float *x, const int32_t *ids, const er_span *spans, int64_t span_count, er_err *err);
+int er_embed(const er_model *model, float *x, const int32_t *ids, const er_span *spans, int64_t span_count,
+             er_err *err);
 /* The same for `tokens` ids of one text from its start. */
 int er_embed_text(const er_model *model, float *x, const int32_t *ids, int64_t tokens, er_err *err);
 
@@ -85,9 +86,10 @@ int er_forward(const er_view *view, er_cache *cache, const er_span *spans, int64
 int er_backward(const er_view *view, const er_cache *cache, const er_span *spans, int64_t span_count, float *x_grad,
                 int64_t from, int64_t to, const er_tape *tape, const er_tap *tap, er_work *work, er_err *err);
 
-/* logits (m, V) = head(final_norm(x)), with projection, bias and cap where the family has them, x (m, d): pick the rows that are read, nothing else pays for the head. */
+/* logits (m, V) = head(final_norm(x)), with projection, bias and cap where the family has them; x (m, d): pick the rows
+ * that are read, nothing else pays for the head. */
 int er_head(const er_model *model, float *logits, const float *x, int64_t m, er_work *work, er_err *err);
-/* x_grad (m, d) from logits_grad (m, V), at the same x. */
+/* x_grad (m, d) from logits_grad (m, V), at the same x. Capped logits are made again for it. */
 int er_head_back(const er_model *model, float *x_grad, const float *logits_grad, const float *x, int64_t m,
                  er_work *work, er_err *err);
 

@@ -39,7 +39,7 @@ int er_score_ids(const er_view *view, float *logprob, const int32_t *ids, int64_
     if (count < 1) return 0;
     int code = er_cache_new(&cache, m, 1, &count, 0, m->config.layers, err);
     if (!code) code = er_alloc(&x, (size_t)(count * m->config.hidden), err);
-    if (!code) code = er_embed(m, x, ids, count, err);
+    if (!code) code = er_embed_text(m, x, ids, count, err);
     er_span all = {0, 0, count};
     if (!code) code = er_forward(view, cache, &all, 1, x, 0, m->config.layers, NULL, NULL, work, err);
     if (!code) {
@@ -115,7 +115,7 @@ static int step(writer *w, int stop_at_eos, const er_draw *draw, er_err *err)
         memcpy(w->tokens + tokens, w->ids[r].at + w->done[r], (size_t)n * sizeof *w->tokens);
         tokens += n;
     }
-    ER_TRY(er_embed(m, w->x, w->tokens, tokens, err));
+    ER_TRY(er_embed(m, w->x, w->tokens, w->spans, w->live_count, err));
     ER_TRY(er_forward(w->view, w->cache, w->spans, w->live_count, w->x, 0, m->config.layers, NULL, NULL, w->work, err));
     for (int64_t i = 0, t = 0; i < w->live_count; i++) {
         t += w->spans[i].count;

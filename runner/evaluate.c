@@ -75,7 +75,7 @@ static int run_pass(evaluation *e, int pass, er_cache *cache, er_arena *arena, e
     ER_TRY(er_arena_take(arena, &e->x[pass], (size_t)(tokens * m->config.hidden), err));
     spans_of_pass(e, pass, spans, ids);
     if (!tokens) return 0;
-    ER_TRY(er_embed(m, e->x[pass], ids, tokens, err));
+    ER_TRY(er_embed(m, e->x[pass], ids, spans, count, err));
     return er_forward(e->view, cache, spans, count, e->x[pass], 0, m->config.layers, NULL, NULL, e->work, err);
 }
 
@@ -174,9 +174,9 @@ static int encode(const evaluation *e, item *it, int k, const char *prompt, cons
     it->to[k] = to;
     if (!answer) return 0;
     ER_TRY(er_scored_row_make(row, m->tokenizer, prompt, answer, arena, err));
-    if (row->count > m->config.max_positions)
+    if (row->count > m->longest_text)
         return er_fail(err, ER_E_INPUT, "\"%.60s...\" has %lld tokens, the model takes %lld", prompt,
-                       (long long)row->count, (long long)m->config.max_positions);
+                       (long long)row->count, (long long)m->longest_text);
     if (row->answer_start < 1) return er_fail(err, ER_E_INPUT, "\"%s\": nothing stands before the answer", prompt);
     to->tokens = row->count - row->answer_start;
     ER_TRY(er_arena_take(arena, &to->ok, (size_t)to->tokens, err));

@@ -143,7 +143,7 @@ int er_setup_corpus(er_setup *s, er_err *err)
     } else {
         o.tokens = j->stats.sample.tokens;
         o.seed = (uint64_t)j->stats.sample.seed;
-        if (o.max_tokens > s->model->config.max_positions) o.max_tokens = s->model->config.max_positions;
+        if (o.max_tokens > s->model->longest_text) o.max_tokens = s->model->longest_text;
     }
     return er_world_agree(s->world, er_corpus_open(&s->corpus, &o, s->model, err), err);
 }

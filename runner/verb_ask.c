@@ -22,7 +22,7 @@ static int continued(er_text *out, const er_subject *s, const er_view *view, con
     int code = er_encode(t, &ids, prompt, strlen(prompt), 1, err);
     int64_t length = ids.count + tokens;
     if (!code && !ids.count) code = er_fail(err, ER_E_USAGE, "ask: an empty prompt");
-    if (length > s->model->config.max_positions) length = s->model->config.max_positions;
+    if (length > s->model->longest_text) length = s->model->longest_text;
     if (!code && ids.count < length) code = er_generate(view, &ids, 1, length, 1, &greedy, s->setup.work, err);
     if (!code) code = er_text_add(out, "", err);
     if (!code) code = er_decode(t, out, ids.at, ids.count, 1, err);

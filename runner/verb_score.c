@@ -40,9 +40,9 @@ static int score_text(const er_subject *s, const char *text, size_t n, int64_t m
     float *logprob = NULL;
     int code = er_encode(m->tokenizer, &ids, text, n, 1, err);
     if (!code && most && ids.count > most) ids.count = most;
-    if (!code && ids.count > m->config.max_positions)
+    if (!code && ids.count > m->longest_text)
         code = er_fail(err, ER_E_INPUT, "a text has %lld tokens, the model takes %lld; --tokens cuts it",
-                       (long long)ids.count, (long long)m->config.max_positions);
+                       (long long)ids.count, (long long)m->longest_text);
     if (!code) code = er_alloc(&logprob, (size_t)ids.count, err);
     if (!code && ids.count)
         code = er_score_ids(er_subject_view(s), logprob, ids.at, ids.count, s->setup.work, err);

@@ -100,7 +100,7 @@ typedef struct held_out {
     int64_t count, most, width;
 } held_out;
 
-static int take_keys(void *context, int64_t layer, enum er_matrix_id which, const float *in, const float *out,
+static int take_keys(void *context, int64_t layer, enum er_matrix_id which, const float *in, float *out,
                      int64_t tokens, er_err *err)
 {
     held_out *h = context; /* one list per layer that is asked for; others have no room */
@@ -121,7 +121,7 @@ static int run_document(er_setup *s, const er_view *view, const er_ids *ids, int
     if (!ids->count) return 0;
     int code = er_cache_new(&cache, s->model, 1, &ids->count, 0, to, err);
     if (!code) code = er_alloc(&x, (size_t)(ids->count * s->model->config.hidden), err);
-    if (!code) code = er_embed(s->model, x, ids->at, ids->count, err);
+    if (!code) code = er_embed_text(s->model, x, ids->at, ids->count, err);
     if (!code) code = er_forward(view, cache, &span, 1, x, 0, to, NULL, &tap, s->work, err);
     er_free(x);
     er_cache_free(cache);
@@ -140,7 +140,7 @@ static int open_held_out(er_setup *s, er_corpus **out, int64_t *skip, er_err *er
         o.documents = (used / ER_BLOCK_DOCUMENTS + 4) * ER_BLOCK_DOCUMENTS;
         *skip = used;
     } else {
-        if (o.max_tokens > s->model->config.max_positions) o.max_tokens = s->model->config.max_positions;
+        if (o.max_tokens > s->model->longest_text) o.max_tokens = s->model->longest_text;
         o.tokens = HELD_OUT_TOKENS;
         o.seed = (uint64_t)s->job.stats.sample.seed + 0x9e3779b97f4a7c15u;
     }

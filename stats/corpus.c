@@ -112,7 +112,7 @@ static int sample_block(const er_corpus *c, int64_t first, er_ids ids[], int64_t
 int er_corpus_open(er_corpus **out, const er_corpus_options *options, const er_model *model, er_err *err)
 {
     er_corpus *c = NULL;
-    int64_t positions = model->rope_positions;
+    int64_t positions = model->longest_text;
     int64_t max_tokens = options->max_tokens ? options->max_tokens : positions;
     if (max_tokens < 1 || max_tokens > positions)
         return er_fail(err, ER_E_INPUT, "documents of %lld tokens: the model has %lld positions",

@@ -21,7 +21,7 @@ typedef struct sum {
     int64_t f;
 } sum;
 
-static int add_keys(void *context, int64_t layer, enum er_matrix_id which, const float *in, const float *out,
+static int add_keys(void *context, int64_t layer, enum er_matrix_id which, const float *in, float *out,
                     int64_t tokens, er_err *err)
 {
     const sum *s = context;
@@ -78,7 +78,7 @@ static int embed_block(unit *u, er_err *err)
     ER_TRY(er_alloc(&u->x, (size_t)u->tokens * (size_t)d, err));
     float *x = u->x;
     for (int64_t i = 0; i < u->count; i++) {
-        ER_TRY(er_embed(u->view->model, x, u->ids[i].at, u->ids[i].count, err));
+        ER_TRY(er_embed_text(u->view->model, x, u->ids[i].at, u->ids[i].count, err));
         x += u->ids[i].count * d;
     }
     return 0;

@@ -25,7 +25,7 @@ static inline float test_loss_and_gradient(const er_view *view, er_work *work, c
     OK(er_alloc(&g, (size_t)(n * d), &err));
     OK(er_alloc(&logits, (size_t)(last * c->vocab), &err));
     er_span all = {0, 0, n};
-    OK(er_embed(m, x, ids->at, n, &err));
+    OK(er_embed_text(m, x, ids->at, n, &err));
     OK(er_forward(view, cache, &all, 1, x, 0, c->layers, tape, NULL, work, &err));
     OK(er_head(m, logits, x + first * d, last, work, &err));
     for (int64_t i = 0; i < last; i++) {

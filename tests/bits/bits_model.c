@@ -19,12 +19,12 @@ static void encode(const bits_model *m, er_ids *ids, const char *what)
 static void constants(const bits_model *m)
 {
     const er_model *model = m->model;
-    size_t table = (size_t)(model->rope_positions * (model->config.rope_dim / 2)) * sizeof(float);
+    size_t table = (size_t)(model->longest_text * (model->config.rope_dim / 2)) * sizeof(float);
     er_hash tokenizer = er_tokenizer_hash(model->tokenizer);
     emit(model->weights.byte, sizeof model->weights.byte, "%s.weights", m->name);
     emit(tokenizer.byte, sizeof tokenizer.byte, "%s.tokenizer", m->name);
-    emit(model->rope_cos, table, "%s.rope_cos", m->name);
-    emit(model->rope_sin, table, "%s.rope_sin", m->name);
+    emit(model->rope[0].cosine, table, "%s.rope_cos", m->name);
+    emit(model->rope[0].sine, table, "%s.rope_sin", m->name);
 }
 
 /* Forward over the text in two calls, so that the second reads the first one's keys and values, then backward through
@@ -40,7 +40,7 @@ static void passes(const bits_model *m, const er_ids *ids)
     er_tape *tape;
     MUST(er_cache_new(&cache, m->model, 1, &n, 0, c->layers, &err));
     MUST(er_tape_new(&tape, m->model, &err));
-    MUST(er_embed(m->model, x, ids->at, n, &err));
+    MUST(er_embed_text(m->model, x, ids->at, n, &err));
     MUST(er_forward(&m->view, cache, &first, 1, x, 0, c->layers, NULL, NULL, m->work, &err));
     MUST(er_forward(&m->view, cache, &second, 1, x + half * d, 0, c->layers, tape, NULL, m->work, &err));
     MUST(er_head(m->model, logits, x, n, m->work, &err));

@@ -142,7 +142,7 @@ static void refuses_bad_options(void **state)
     (void)state;
     er_corpus *c = NULL;
     const er_corpus_options bad[] = {
-        {.path = corpus_path, .max_tokens = model->rope_positions + 1}, {.path = corpus_path, .max_tokens = -1},
+        {.path = corpus_path, .max_tokens = model->longest_text + 1}, {.path = corpus_path, .max_tokens = -1},
         {.path = corpus_path, .documents = -1},                         {.max_tokens = 16},
         {.max_tokens = 16, .tokens = -5},                               {.max_tokens = 1, .tokens = 100},
         {.max_tokens = 2, .tokens = INT64_MAX},
@@ -286,7 +286,7 @@ static void free_all(er_moment moments[WANTED])
 }
 
 /* The twin: every document through the whole model at once, sums in plain loops. */
-static int keep_key(void *context, int64_t layer, enum er_matrix_id which, const float *in, const float *out,
+static int keep_key(void *context, int64_t layer, enum er_matrix_id which, const float *in, float *out,
                     int64_t tokens, er_err *err)
 {
     double *const *sums = context;
@@ -313,7 +313,7 @@ static void measure_naively(const er_corpus *c, double *sums[WANTED])
             er_span span = {0, 0, ids[i].count};
             assert_int_equal(er_cache_new(&cache, model, 1, &ids[i].count, 0, model->config.layers, NULL), 0);
             assert_int_equal(er_alloc(&x, (size_t)(ids[i].count * model->config.hidden), NULL), 0);
-            assert_int_equal(er_embed(model, x, ids[i].at, ids[i].count, NULL), 0);
+            assert_int_equal(er_embed_text(model, x, ids[i].at, ids[i].count, NULL), 0);
             assert_int_equal(er_forward(&view, cache, &span, 1, x, 0, model->config.layers, NULL, &tap, work, NULL), 0);
             er_cache_free(cache);
             er_free(x);

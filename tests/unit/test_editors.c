@@ -29,7 +29,7 @@ static int64_t d, f;
 static er_eigen eigen[MOST_LAYERS];
 
 /* --- second moments of the tiny model ------------------------------------------------------------------------------ */
-static int add_moment(void *context, int64_t layer, enum er_matrix_id which, const float *in, const float *out,
+static int add_moment(void *context, int64_t layer, enum er_matrix_id which, const float *in, float *out,
                       int64_t tokens, er_err *err)
 {
     double *sums = context;
@@ -46,7 +46,7 @@ static void pass(const er_view *view, const int32_t *ids, int64_t count, int64_t
     er_cache *cache;
     er_span span = {0, 0, count};
     OK(er_cache_new(&cache, model, 1, &count, 0, to, &err));
-    OK(er_embed(model, x, ids, count, &err));
+    OK(er_embed_text(model, x, ids, count, &err));
     OK(er_forward(view, cache, &span, 1, x, 0, to, NULL, tap, work, &err));
     er_cache_free(cache);
 }
@@ -257,7 +257,7 @@ typedef struct seen {
     float key[1024], output[256];
 } seen;
 
-static int see(void *context, int64_t layer, enum er_matrix_id which, const float *in, const float *out,
+static int see(void *context, int64_t layer, enum er_matrix_id which, const float *in, float *out,
                int64_t tokens, er_err *err)
 {
     seen *s = context;

@@ -225,21 +225,21 @@ static void grouping_changes_no_bit(void **state)
     OK(er_alloc(&x, (size_t)((n + 9) * d), &err));
     er_cache *one, *three;
     OK(er_cache_new(&one, r.model, 1, &n, 0, L, &err));
-    OK(er_embed(r.model, plain, ids, n, &err));
+    OK(er_embed_text(r.model, plain, ids, n, &err));
     OK(er_forward(&r.view, one, &(er_span){0, 0, n}, 1, plain, 0, L, NULL, NULL, r.work, &err));
     /* row 0: first 8 tokens; row 1: another text; row 2: shares 8 positions of row 0 and goes on alone */
     int64_t capacity[3] = {8, 9, n - 8};
     OK(er_cache_new(&three, r.model, 3, capacity, 0, L, &err));
     er_cache_share(three, 2, three, 0, 8);
     er_span both[2] = {{1, 0, 9}, {0, 0, 8}};
-    OK(er_embed(r.model, x, other, 9, &err));
-    OK(er_embed(r.model, x + 9 * d, ids, 8, &err));
+    OK(er_embed_text(r.model, x, other, 9, &err));
+    OK(er_embed_text(r.model, x + 9 * d, ids, 8, &err));
     OK(er_forward(&r.view, three, both, 2, x, 0, L, NULL, NULL, r.work, &err));
     assert_memory_equal(x + 9 * d, plain, (size_t)(8 * d) * sizeof *x);
     omp_set_num_threads(2);
     er_span rest[2] = {{2, 8, 10}, {2, 18, 5}};
     for (int part = 0; part < 2; part++) {
-        OK(er_embed(r.model, x, ids + rest[part].start, rest[part].count, &err));
+        OK(er_embed(r.model, x, ids + rest[part].start, &rest[part], 1, &err));
         OK(er_forward(&r.view, three, &rest[part], 1, x, 0, L, NULL, NULL, r.work, &err));
         assert_memory_equal(x, plain + rest[part].start * d, (size_t)(rest[part].count * d) * sizeof *x);
     }

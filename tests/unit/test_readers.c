@@ -103,9 +103,9 @@ static void fixtures_open(void **state)
     assert_int_equal(m->config.kv_heads, 2);
     assert_int_equal(er_config_parameters(&m->config), 205376);
     assert_ptr_equal(m->head.data, m->embedding.data);
-    assert_int_equal(m->rope_positions, 512);
-    assert_true(m->rope_cos[0] == 1.0f && m->rope_sin[0] == 0.0f);
-    assert_true(fabs((double)m->rope_sin[8] - sin(1.0)) < 1e-7);
+    assert_int_equal(m->longest_text, 512);
+    assert_true(m->rope[0].cosine[0] == 1.0f && m->rope[0].sine[0] == 0.0f);
+    assert_true(fabs((double)m->rope[0].sine[8] - sin(1.0)) < 1e-7);
     er_model_close(m);
     m = open_model(UNTIED, ER_F32);
     assert_hash(m, "2a50af02eac83cdc996a5a9be5c97865");
@@ -156,7 +156,7 @@ static void weights_are_held_narrow(void **state)
             uint16_t wanted = kinds[k] == ER_BF16 ? er_float_to_bf16(x) : er_float_to_f16(x);
             assert_int_equal(((const uint16_t *)b->data)[i], wanted);
         }
-        assert_memory_equal(wide->final_norm, narrow->final_norm, (size_t)wide->config.hidden * sizeof(float));
+        assert_memory_equal(wide->final_norm.gain, narrow->final_norm.gain, (size_t)wide->config.hidden * sizeof(float));
         er_model_close(narrow);
     }
     er_model *none = NULL;
@@ -191,11 +191,11 @@ static void names_and_views(void **state)
 {
     (void)state;
     char name[64];
-    er_matrix_name(name, sizeof name, 5, ER_MATRIX_DOWN);
-    assert_string_equal(name, "model.layers.5.mlp.down_proj.weight");
-    er_matrix_name(name, sizeof name, 12, ER_MATRIX_Q);
-    assert_string_equal(name, "model.layers.12.self_attn.q_proj.weight");
     er_model *m = open_model(TINY, ER_F32);
+    er_matrix_name(name, sizeof name, &m->config, 5, ER_MATRIX_DOWN);
+    assert_string_equal(name, "model.layers.5.mlp.down_proj.weight");
+    er_matrix_name(name, sizeof name, &m->config, 12, ER_MATRIX_Q);
+    assert_string_equal(name, "model.layers.12.self_attn.q_proj.weight");
     er_view v;
     assert_int_equal(er_view_open(&v, m, NULL), 0);
     assert_memory_equal(v.layers, m->layers, (size_t)m->config.layers * sizeof *v.layers);

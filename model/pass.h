@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside of forward.h: what the steps of one forward or backward pass share. Only model/ includes this. */
+#ifndef ER_MODEL_PASS_H
+#define ER_MODEL_PASS_H
+
+#include "model/cache.h"
+
+/* Below this many scalar operations a parallel region costs more than it gives. */
+enum { ER_WORTH_THREADS = 1 << 16 };
+
+typedef struct er_pass {
+    const er_view *view;
+    const er_config *config;
+    const er_cache *cache; /* a forward pass writes the keys and values behind it */
+    const er_span *spans;
+    int64_t span_count, tokens;
+    const er_tap *tap;
+    er_work *work;
+} er_pass;
+
+static inline const er_norm *er_pass_norm(const er_pass *p, int64_t layer, enum er_norm_id which)
+{
+    return &p->view->layers[layer].norm[which];
+}
+static inline int er_pass_wants_inputs(const er_pass *p) { return p->tap && p->tap->backward; }
+
+/* Norms of (rows, width) by the configuration's kind. Where the family has no such norm it is the identity.
+ * er_norm_rows:  y = norm(x); y may be x
+ * er_norm_read:  norm(x), written into `room`, or x itself
+ * er_norm_back:  x_grad = norm'(y_grad) at x, added when accumulate != 0; x_grad is not y_grad */
+void er_norm_rows(const er_config *c, const er_norm *norm, float *y, const float *x, int64_t rows, int64_t width);
+const float *er_norm_read(const er_config *c, const er_norm *norm, float *room, const float *x, int64_t rows,
+                          int64_t width);
+void er_norm_back(const er_config *c, const er_norm *norm, float *x_grad, const float *y_grad, const float *x,
+                  int64_t rows, int64_t width, int accumulate);
+
+/* out (T, rows) = W in + bias, shown to the tap. */
+int er_pass_map(const er_pass *p, int64_t layer, enum er_matrix_id which, float *out, const float *in, er_err *err);
+/* in_grad (T, cols) from out_grad (T, rows) through a matrix, shown to the tap beside the matrix's input, which only a
+ * tap needs. */
+int er_pass_map_back(const er_pass *p, int64_t layer, enum er_matrix_id which, float *in_grad, const float *out_grad,
+                     const float *in, er_err *err);
+/* Rotates (T, heads, head_dim) by the tokens' positions as the layer does; inverse != 0: back. */
+void er_pass_rotate(const er_pass *p, int64_t layer, float *x, int64_t heads, int inverse);
+
+/* The two halves of a block, in and out (T, d): out = A(in) or M(in); tape: NULL or the block's. Backward: in_grad from
+ * out_grad; `in` may be NULL where no tap sees it. normed, out and side of er_work are left to the caller. */
+int er_attention(const er_pass *p, int64_t layer, float *out, const float *in, struct er_tape_block *tape, er_err *err);
+int er_attention_back(const er_pass *p, int64_t layer, float *in_grad, const float *out_grad, const float *in,
+                      const struct er_tape_block *tape, er_err *err);
+int er_mlp(const er_pass *p, int64_t layer, float *out, const float *in, struct er_tape_block *tape, er_err *err);
+int er_mlp_back(const er_pass *p, int64_t layer, float *in_grad, const float *out_grad, const float *in,
+                const struct er_tape_block *tape, er_err *err);
+
+/* ER_E_INPUT when a text of `length` tokens is longer than the model takes. */
+int er_check_length(const er_model *model, int64_t length, er_err *err);
+
+#endif
