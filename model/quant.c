@@ -65,7 +65,7 @@ static void widen_bf16(float *out, const uint8_t *p, int64_t n)
 
 /* er_f16_to_float without branches, which compilers vectorise: the exponent is raised by a product that is exact for
  * subnormal numbers, too; infinities and NaNs are put in afterwards. */
-static void widen_f16(float *out, const uint8_t *p, int64_t n)
+static void widen_f16(float *restrict out, const uint8_t *restrict p, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         uint16_t bits;
