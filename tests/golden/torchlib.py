@@ -1,7 +1,7 @@
 """What the torch scripts of this folder share: scores, greedy text and gradients, one row at a time, fp32, one thread."""
-import hashlib, json, platform
+import hashlib, json, os, platform
 import torch, transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 
 def load(folder):
@@ -10,6 +10,52 @@ def load(folder):
     model = AutoModelForCausalLM.from_pretrained(folder, torch_dtype=torch.float32, attn_implementation="eager").eval()
     model.requires_grad_(False)
     return model, tok
+
+
+def open_folder(folder):
+    """Any folder of save_pretrained in fp32 with eager attention. transformers 4.57 refuses pytorch_model.bin under torch 2.5, so these are
+    loaded here."""
+    if os.path.exists(f"{folder}/pytorch_model.bin") or os.path.exists(f"{folder}/pytorch_model.bin.index.json"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), attn_implementation="eager").float()
+        state = {}
+        for name in sorted(os.listdir(folder)):
+            if name.startswith("pytorch_model") and name.endswith(".bin"):
+                state.update(torch.load(f"{folder}/{name}", weights_only=True))
+        own, prefix = model.state_dict(), model.base_model_prefix + "."
+        state = {k if k in own else prefix + k: v for k, v in state.items()}
+        missing, _ = model.load_state_dict(state, strict=False)
+        if set(missing) - set(model._tied_weights_keys or []):
+            raise SystemExit(f"{folder}: no {', '.join(missing)}")
+        model.tie_weights()
+    else:
+        model = AutoModelForCausalLM.from_pretrained(folder, torch_dtype=torch.float32, attn_implementation="eager")
+    model.requires_grad_(False)
+    return model.eval()
+
+
+def blocks_of(model):
+    """The list of blocks, whatever the family calls it."""
+    base = getattr(model, "model", model.base_model)
+    base = getattr(base, "decoder", base)
+    return base.layers if hasattr(base, "layers") else base.h
+
+
+def heard(block, i, stream):
+    """Keeps in stream[i + 1] what block i hands on and in stream[0] what block 0 gets, with their gradients after backward."""
+    def before(_module, args, kwargs):
+        x = (args[0] if args else kwargs["hidden_states"]).detach().requires_grad_()
+        x.retain_grad()
+        stream[0] = x
+        return ((x,) + tuple(args[1:]), kwargs) if args else (args, dict(kwargs, hidden_states=x))
+
+    def after(_module, _inputs, output):
+        x = output[0] if isinstance(output, tuple) else output
+        x.retain_grad()
+        stream[i + 1] = x
+    handles = stream.setdefault("handles", [])
+    if i == 0:
+        handles.append(block.register_forward_pre_hook(before, with_kwargs=True))
+    handles.append(block.register_forward_hook(after))
 
 
 def num(x, digits=9):
