@@ -1,13 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "model/config.h"
 
-#include "model/weights.h"
+#include "model/families.h"
 
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Limits far beyond any model, small enough that no product of sizes overflows later. */
+enum {
+    MOST_LAYERS = ER_MOST_LAYERS,
+    MOST_HIDDEN = 1 << 18,
+    MOST_INNER = 1 << 20,
+    MOST_HEADS = 1 << 12,
+    MOST_HEAD_DIM = 1 << 12,
+    MOST_VOCAB = 1 << 26,
+    MOST_POSITIONS = 1 << 30,
+};
 
 static int same_value(const json_t *a, const json_t *b)
 {
@@ -36,6 +47,15 @@ static int bad_field(const char *path, const char *key, const char *what, er_err
     return er_fail(err, ER_E_FORMAT, "%s: %s %s", path, key, what);
 }
 
+static int read_activation(er_config *c, const er_field *f, const json_t *value, const char *path, er_err *err)
+{
+    int *out = er_field_bool(f, c);
+    *out = value ? er_activation_find(json_string_value(value) ? json_string_value(value) : "") : (int)f->preset;
+    if (*out >= 0) return 0;
+    return er_fail(err, ER_E_UNSUPPORTED, "%s: %s: \"%.100s\" is not supported, only silu, gelu, gelu_new, relu", path,
+                   f->json, json_string_value(value) ? json_string_value(value) : "?");
+}
+
 static int read_field(er_config *c, const er_field *f, const json_t *value, const char *path, er_err *err)
 {
     int absent = !value || json_is_null(value);
@@ -50,6 +70,7 @@ static int read_field(er_config *c, const er_field *f, const json_t *value, cons
         if (!absent && !json_is_number(value)) return bad_field(path, f->json, "is no number", err);
         *er_field_real(f, c) = (double)(float)(absent ? f->preset : json_number_value(value));
         return 0;
+    case ER_FIELD_ACTIVATION: return read_activation(c, f, absent ? NULL : value, path, err);
     default:
         if (!absent && !json_is_boolean(value)) return bad_field(path, f->json, "is neither true nor false", err);
         *er_field_bool(f, c) = absent ? (int)f->preset : json_is_true(value);
@@ -67,53 +88,30 @@ static int read_id(int64_t *out, const json_t *root, const char *key, int64_t pr
     return 0;
 }
 
-/* rope_scaling and, in newer files, rope_parameters: only the plain rotation is known. */
-static int check_rope(const json_t *root, const char *key, const char *path, er_err *err)
-{
-    static const char *const kinds[] = {"rope_type", "type"};
-    const json_t *rope = json_object_get(root, key);
-    if (!rope || json_is_null(rope)) return 0;
-    if (!json_is_object(rope)) return bad_field(path, key, "is no object", err);
-    for (size_t i = 0; i < 2; i++) {
-        const json_t *kind = json_object_get(rope, kinds[i]);
-        er_fixed plain = {kinds[i], "\"default\""};
-        char prefix[64];
-        snprintf(prefix, sizeof prefix, "%s.", key);
-        ER_TRY(er_fixed_check(&plain, kind, path, prefix, err));
-    }
-    int named = json_object_get(rope, kinds[0]) || json_object_get(rope, kinds[1]);
-    if (!named && json_object_get(rope, "factor"))
-        return er_fail(err, ER_E_UNSUPPORTED, "%s: %s.factor is not supported", path, key);
-    return 0;
-}
-
 static const json_t *field_value(const json_t *root, const er_field *f)
 {
     const json_t *value = json_object_get(root, f->json);
-    if (!value && strcmp(f->json, "rope_theta") == 0)
-        value = json_object_get(json_object_get(root, "rope_parameters"), f->json);
-    return value;
+    return value ? value : json_object_get(json_object_get(root, "rope_parameters"), f->json);
 }
 
 static int parse_root(er_config *out, const json_t *root, const char *path, er_err *err)
 {
-    er_config c = {.bos = -1, .eos = -1};
     const char *type = json_string_value(json_object_get(root, "model_type"));
     if (!type) return bad_field(path, "model_type", "is missing", err);
     const er_family *family = er_family_find(type);
     if (!family)
         return er_fail(err, ER_E_UNSUPPORTED, "%s: model_type '%s' is not supported, only %s", path, type,
                        er_family_names());
-    snprintf(c.family, sizeof c.family, "%s", family->name);
+    er_config c = er_family_start(family);
     for (const er_fixed *f = family->fixed_json; f->key; f++)
         ER_TRY(er_fixed_check(f, json_object_get(root, f->key), path, "", err));
-    ER_TRY(check_rope(root, "rope_scaling", path, err));
-    ER_TRY(check_rope(root, "rope_parameters", path, err));
     for (size_t i = 0; i < family->field_count; i++)
         if (family->fields[i].json)
             ER_TRY(read_field(&c, &family->fields[i], field_value(root, &family->fields[i]), path, err));
     ER_TRY(read_id(&c.bos, root, "bos_token_id", family->preset_bos, path, err));
     ER_TRY(read_id(&c.eos, root, "eos_token_id", family->preset_eos, path, err));
+    ER_TRY(er_rope_read(&c, root, path, err));
+    if (family->read_json) ER_TRY(family->read_json(&c, root, path, err));
     er_config_derive(&c);
     ER_TRY(er_config_check(&c, path, err));
     *out = c;
@@ -135,19 +133,32 @@ void er_config_derive(er_config *c)
 {
     if (!c->kv_heads) c->kv_heads = c->heads;
     if (!c->head_dim && c->heads) c->head_dim = c->hidden / c->heads;
-    if (!c->rope_dim) c->rope_dim = c->head_dim;
+    if (!c->rope_dim && c->positions != ER_POSITION_LEARNED) c->rope_dim = c->head_dim;
+    if (!c->inner && c->hidden <= MOST_HIDDEN) c->inner = 4 * c->hidden;
+    if (!c->embedding_width) c->embedding_width = c->hidden;
 }
 
-/* Limits far beyond any model, small enough that no product of sizes overflows later. */
-enum {
-    MOST_LAYERS = 1 << 12,
-    MOST_HIDDEN = 1 << 18,
-    MOST_INNER = 1 << 20,
-    MOST_HEADS = 1 << 12,
-    MOST_HEAD_DIM = 1 << 12,
-    MOST_VOCAB = 1 << 26,
-    MOST_POSITIONS = 1 << 30,
-};
+static int check_positions(const er_config *c, const char *path, er_err *err)
+{
+    if (c->positions == ER_POSITION_LEARNED) return 0;
+    if (c->rope_dim < 2 || c->rope_dim % 2 || c->rope_dim > c->head_dim)
+        return er_fail(err, ER_E_FORMAT, "%s: %lld rotated dimensions in heads of %lld", path, (long long)c->rope_dim,
+                       (long long)c->head_dim);
+    if (!(isfinite(c->rope_base) && c->rope_base >= 1))
+        return er_fail(err, ER_E_FORMAT, "%s: base of the rotation is %g", path, c->rope_base);
+    if (c->rope_local_base && !(isfinite(c->rope_local_base) && c->rope_local_base >= 1))
+        return er_fail(err, ER_E_FORMAT, "%s: base of the rotation in windowed layers is %g", path, c->rope_local_base);
+    return 0;
+}
+
+static int check_scores(const er_config *c, const char *path, er_err *err)
+{
+    const double positive[] = {c->score_width, c->score_cap, c->logit_cap};
+    for (size_t i = 0; i < ER_COUNT(positive); i++)
+        if (!(isfinite(positive[i]) && positive[i] >= 0))
+            return er_fail(err, ER_E_FORMAT, "%s: scale or cap of scores is %g", path, positive[i]);
+    return 0;
+}
 
 int er_config_check(const er_config *c, const char *path, er_err *err)
 {
@@ -161,7 +172,7 @@ int er_config_check(const er_config *c, const char *path, er_err *err)
         {"number of heads", c->heads, MOST_HEADS},
         {"number of key-value heads", c->kv_heads, MOST_HEADS},
         {"width of a head", c->head_dim, MOST_HEAD_DIM},
-        {"rotated width of a head", c->rope_dim, MOST_HEAD_DIM},
+        {"width of the embedding", c->embedding_width, MOST_HIDDEN},
         {"vocabulary", c->vocab, MOST_VOCAB},
         {"number of positions", c->max_positions, MOST_POSITIONS},
     };
@@ -174,30 +185,68 @@ int er_config_check(const er_config *c, const char *path, er_err *err)
     if (c->heads % c->kv_heads)
         return er_fail(err, ER_E_FORMAT, "%s: %lld heads cannot share %lld key-value heads", path, (long long)c->heads,
                        (long long)c->kv_heads);
-    if (c->rope_dim % 2 || c->rope_dim > c->head_dim)
-        return er_fail(err, ER_E_FORMAT, "%s: %lld rotated dimensions in heads of %lld", path, (long long)c->rope_dim,
-                       (long long)c->head_dim);
-    if (!(isfinite(c->rope_base) && c->rope_base >= 1))
-        return er_fail(err, ER_E_FORMAT, "%s: base of the rotation is %g", path, c->rope_base);
+    ER_TRY(check_positions(c, path, err));
     if (!(c->norm_eps > 0 && c->norm_eps < 1))
         return er_fail(err, ER_E_FORMAT, "%s: epsilon of the norms is %g", path, c->norm_eps);
+    ER_TRY(check_scores(c, path, err));
     if (c->bos < -1 || c->bos >= c->vocab || c->eos < -1 || c->eos >= c->vocab)
         return er_fail(err, ER_E_FORMAT, "%s: token ids bos %lld, eos %lld are outside the vocabulary of %lld", path,
                        (long long)c->bos, (long long)c->eos, (long long)c->vocab);
     return 0;
 }
 
-int64_t er_config_block_parameters(const er_config *c)
+int er_config_norms_output(const er_config *c)
 {
-    int64_t attention = 2 * c->hidden * (c->heads + c->kv_heads) * c->head_dim;
-    return attention + 3 * c->hidden * c->inner + 2 * c->hidden;
+    const er_family *family = er_family_find(c->family);
+    for (size_t i = 0; i < family->row_count; i++) {
+        const er_slot_row *row = &family->rows[i];
+        if (row->kind == ER_SLOT_GAIN && row->which == ER_NORM_MLP_OUT && (!row->when || row->when(c))) return 1;
+    }
+    return 0;
 }
 
-int64_t er_config_parameters(const er_config *c)
+static int64_t count_parameters(const er_config *c, int64_t layer)
 {
-    return (c->tied ? 1 : 2) * c->vocab * c->hidden + c->layers * er_config_block_parameters(c) + c->hidden;
+    int64_t sum = 0;
+    for (int64_t i = 0, n = er_slot_count(c); i < n; i++) {
+        er_slot slot = er_slot_at(c, i);
+        if (layer < 0 || slot.layer == layer) sum += slot.rows * slot.cols;
+    }
+    return sum;
 }
 
+int64_t er_config_block_parameters(const er_config *c) { return count_parameters(c, 0); }
+
+int64_t er_config_parameters(const er_config *c) { return count_parameters(c, -1); }
+
+static void hash_named(er_hasher *h, const char *name, double value, double preset)
+{
+    if (memcmp(&value, &preset, sizeof value) == 0) return;
+    er_hasher_text(h, name);
+    er_hasher_add(h, &value, sizeof value);
+}
+
+static void hash_layers(er_hasher *h, const char *name, const er_layer_set *set, int64_t layers)
+{
+    for (int64_t l = 0; l < layers; l++)
+        if (er_layer_in(set, l)) hash_named(h, name, (double)l, -1);
+}
+
+#define HASH(member) hash_named(h, #member, (double)c->member, (double)preset->member)
+static void hash_rest(er_hasher *h, const er_config *c, const er_config *preset)
+{
+    HASH(norm), HASH(block), HASH(positions), HASH(qk_norm), HASH(activation), HASH(gated), HASH(gain_plus_one);
+    HASH(attention_bias), HASH(output_bias), HASH(mlp_bias), HASH(head_bias), HASH(scaled_embedding), HASH(post_norms);
+    HASH(no_final_norm), HASH(position_offset), HASH(score_width), HASH(score_cap), HASH(logit_cap), HASH(window);
+    HASH(rope_scaling), HASH(rope_factor), HASH(rope_low), HASH(rope_high), HASH(rope_original), HASH(rope_local_base);
+    if (c->embedding_width != c->hidden) HASH(embedding_width);
+    hash_layers(h, "windowed", &c->windowed, c->layers);
+    hash_layers(h, "unrotated", &c->unrotated, c->layers);
+}
+#undef HASH
+
+/* A model that differs from its family's preset in nothing has the hash that it had when presets were not written
+ * down: what a family fixes goes without saying. */
 void er_config_hash(er_hasher *h, const er_config *c)
 {
     const int64_t numbers[] = {c->layers, c->hidden,   c->inner, c->heads,         c->kv_heads, c->head_dim,
@@ -206,4 +255,5 @@ void er_config_hash(er_hasher *h, const er_config *c)
     er_hasher_text(h, c->family);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) er_hasher_number(h, numbers[i]);
     er_hasher_add(h, reals, sizeof reals);
+    hash_rest(h, c, &er_family_find(c->family)->preset);
 }

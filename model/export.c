@@ -4,7 +4,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "base/tick.h"
-#include "model/model.h"
+#include "model/families.h"
 #include "model/quant.h"
 #include "model/safetensors.h"
 #include "model/weights.h"
@@ -59,15 +59,18 @@ static const char *torch_type(int dtype)
 
 static json_t *id_json(int64_t id) { return id < 0 ? json_null() : json_integer(id); }
 
-/* The shortest decimal that is read back to the same fp32 value. */
-static json_t *real_json(double value)
+/* A real of 0 is one that is not there: caps. */
+static json_t *field_json(const er_field *f, er_config *c)
 {
-    char text[32] = "";
-    for (int digits = 1; digits <= REAL_DIGITS; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, value);
-        if (memcmp(&(float){strtof(text, NULL)}, &(float){(float)value}, sizeof(float)) == 0) break;
+    double number = 0;
+    switch (f->type) {
+    case ER_FIELD_INT: return json_integer(*er_field_int(f, c));
+    case ER_FIELD_ACTIVATION: return json_string(er_activation_name(*er_field_bool(f, c)));
+    case ER_FIELD_BOOL: return json_boolean(*er_field_bool(f, c));
+    case ER_FIELD_REAL: break;
     }
-    return json_real(strtod(text, NULL));
+    number = *er_field_real(f, c);
+    return number > 0 ? er_json_real(number) : json_null();
 }
 
 static int set_fields(json_t *root, const er_family *family, const er_config *c)
@@ -77,9 +80,7 @@ static int set_fields(json_t *root, const er_family *family, const er_config *c)
     for (size_t i = 0; i < family->field_count; i++) {
         const er_field *f = &family->fields[i];
         if (!f->json) continue;
-        json_t *value = f->type == ER_FIELD_INT    ? json_integer(*er_field_int(f, &copy))
-                        : f->type == ER_FIELD_REAL ? real_json(*er_field_real(f, &copy))
-                                                   : json_boolean(*er_field_bool(f, &copy));
+        json_t *value = field_json(f, &copy);
         failed |= json_object_set_new(root, f->json, value);
     }
     for (const er_fixed *f = family->fixed_json; f->key; f++)
@@ -95,7 +96,8 @@ static int save_config(const char *folder, const er_config *c, int dtype, er_err
     int failed = json_object_set_new(root, "architectures", json_pack("[s]", family->architecture));
     failed |= json_object_set_new(root, "model_type", json_string(family->name));
     failed |= set_fields(root, family, c);
-    failed |= json_object_set_new(root, "rope_scaling", json_null());
+    if (c->positions != ER_POSITION_LEARNED) failed |= er_rope_write(root, c);
+    if (family->write_json) failed |= family->write_json(root, c);
     failed |= json_object_set_new(root, "bos_token_id", id_json(c->bos));
     failed |= json_object_set_new(root, "eos_token_id", id_json(c->eos));
     failed |= json_object_set_new(root, "torch_dtype", json_string(torch_type(dtype)));
@@ -164,8 +166,8 @@ static int make_header(er_text *out, const er_config *c, int dtype, er_err *err)
 
 typedef struct writing {
     er_save save;
-    float *wide;
-    void *narrow;
+    float *wide, *narrow; /* some rows, as they are and as dtype (in room for fp32) */
+    size_t wide_capacity, narrow_capacity;
     int dtype;
 } writing;
 
@@ -175,20 +177,21 @@ static int write_bytes(writing *w, const void *bytes, size_t n, er_err *err)
     return er_fail(err, ER_E_IO, "%s: %s", w->save.temporary, strerror(errno));
 }
 
-static int write_tensor(writing *w, const er_matrix *x, const char *name, er_err *err)
+static int write_tensor(writing *w, const er_view *view, const er_slot *slot, const char *name, er_err *err)
 {
-    int64_t total = x->rows * x->cols;
-    for (int64_t at = 0; at < total; at += CHUNK) {
-        int64_t n = total - at < CHUNK ? total - at : CHUNK;
-        er_widen(w->wide, x->data, x->dtype, at, n);
-        int64_t lost = er_narrow(w->narrow, w->dtype, w->wide, n);
-        if (lost)
-            return er_fail(err, ER_E_NUMERIC, "%s: tensor '%s': %lld values are too large for %s", w->save.path, name,
-                           (long long)lost, er_dtype_name(w->dtype));
-        ER_TRY(write_bytes(w, w->narrow, (size_t)(n * er_dtype_bytes(w->dtype)), err));
+    int64_t step = slot->cols < CHUNK ? CHUNK / slot->cols : 1, lost = 0;
+    ER_TRY(er_grow(&w->wide, &w->wide_capacity, (size_t)(step * slot->cols), err));
+    ER_TRY(er_grow(&w->narrow, &w->narrow_capacity, (size_t)(step * slot->cols), err));
+    for (int64_t at = 0; at < slot->rows; at += step) {
+        int64_t n = slot->rows - at < step ? slot->rows - at : step, values = n * slot->cols;
+        er_view_rows(w->wide, view, slot, at, n);
+        lost += er_narrow(w->narrow, w->dtype, w->wide, values);
+        ER_TRY(write_bytes(w, w->narrow, (size_t)(values * er_dtype_bytes(w->dtype)), err));
         er_tick();
     }
-    return 0;
+    if (!lost) return 0;
+    return er_fail(err, ER_E_NUMERIC, "%s: tensor '%s': %lld values are too large for %s", w->save.path, name,
+                   (long long)lost, er_dtype_name(w->dtype));
 }
 
 static int write_weights(writing *w, const er_view *view, er_err *err)
@@ -203,9 +206,8 @@ static int write_weights(writing *w, const er_view *view, er_err *err)
     for (int64_t i = 0, count = er_slot_count(c); i < count && !code; i++) {
         char name[ER_TENSOR_NAME];
         er_slot slot = er_slot_at(c, i);
-        er_matrix x = er_view_slot(view, &slot);
         er_slot_name(name, c, &slot, 0);
-        code = write_tensor(w, &x, name, err);
+        code = write_tensor(w, view, &slot, name, err);
     }
     return code;
 }
@@ -215,8 +217,6 @@ static int save_weights(const char *folder, const er_view *view, int dtype, er_e
     writing w = {.dtype = dtype};
     char *path = NULL;
     int code = er_path_join(&path, folder, "model.safetensors", err), opened = 0;
-    if (!code) code = er_alloc(&w.wide, CHUNK, err);
-    if (!code) code = er_alloc_at(&w.narrow, CHUNK, (size_t)er_dtype_bytes(dtype), "a chunk", err);
     if (!code) code = er_save_open(&w.save, path, err);
     if (!code) {
         opened = 1;

@@ -113,6 +113,8 @@ typedef struct er_family {
     int (*write_json)(json_t *root, const er_config *c); /* 0, or -1 without memory */
 } er_family;
 
+/* The preset with name and no ids: what readers of fields start from. */
+er_config er_family_start(const er_family *family);
 const er_family *er_family_find(const char *name); /* by model_type; NULL: unknown */
 const er_family *er_family_find_gguf(const char *architecture);
 /* "llama, mistral, ..." for messages. */

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Internal to model/families*.c and config*.c: the tables of families, by kin. */
+#ifndef ER_MODEL_FAMILIES_H
+#define ER_MODEL_FAMILIES_H
+
+#include "model/kernels.h"
+#include "model/weights.h"
+
+#define ER_AT(member) offsetof(er_config, member)
+#define ER_COUNT(array) (sizeof(array) / sizeof *(array))
+
+extern const er_family er_family_llama, er_family_mistral, er_family_qwen2, er_family_qwen3, er_family_smollm3,
+    er_family_olmo2, er_family_phi3, er_family_gpt2, er_family_gptj, er_family_opt, er_family_phi, er_family_gpt_neox,
+    er_family_gemma, er_family_gemma2, er_family_gemma3;
+
+/* when a tensor is there */
+int er_when_attention_bias(const er_config *c);
+int er_when_output_bias(const er_config *c);
+int er_when_mlp_bias(const er_config *c);
+int er_when_untied(const er_config *c);
+
+/* --- what config.json says about single layers (config_layers.c) -------------------------------------------------- */
+
+/* sliding_window (absent: preset; null: none), and which layers have it: layer_types where the file has it, else
+ * rule(layer, argument). Tables of a family call it from read_json. */
+typedef int (*er_window_rule)(int64_t layer, int64_t argument);
+int er_window_every(int64_t layer, int64_t argument);      /* all layers */
+int er_window_from(int64_t layer, int64_t argument);       /* layer >= argument */
+int er_window_but_every(int64_t layer, int64_t argument);  /* all but every argument-th */
+int er_windows_read(er_config *c, const json_t *root, int64_t preset, er_window_rule rule, int64_t argument,
+                    const char *path, er_err *err);
+int er_windows_write(json_t *root, const er_config *c); /* sliding_window and layer_types */
+/* A positive integer of config.json; preset where it is absent or null. */
+int er_json_count(int64_t *out, const json_t *root, const char *key, int64_t preset, const char *path, er_err *err);
+/* rope_dim from the rotated share of a head (under `key`, or in rope_parameters), and back. */
+int er_partial_rotation_read(er_config *c, const json_t *root, const char *key, double preset, const char *path,
+                             er_err *err);
+int er_partial_rotation_write(json_t *root, const char *key, const er_config *c);
+/* The shortest decimal that is read back to the same fp32 value. */
+json_t *er_json_real(double value);
+int er_json_flag(int *out, const json_t *root, const char *key, int preset, const char *path, er_err *err);
+
+#endif
