@@ -63,9 +63,6 @@ static const er_fixed fixed_json[] = {
 };
 
 static const er_fixed fixed_gguf[] = {
-    {"rope.scaling.type", "\"none\""},
-    {"rope.scaling.factor", "1.0"},
-    {"rope.scale_linear", "1.0"},
     {"expert_count", "0"},
     {"attention.causal", "true"},
     {NULL, NULL},
@@ -162,7 +159,7 @@ static int smollm3_write(json_t *root, const er_config *c)
 
 static const er_field smollm3_fields[] = {SIZES(4, 32768), NUMBERS(2000000, 1e-6, 1), ATTENTION_BIASES, MLP_BIAS};
 const er_family er_family_smollm3 = {
-    "smollm3", NULL, "SmolLM3ForCausalLM", PRESET(0), smollm3_fields, ER_COUNT(smollm3_fields), 128000, 128001,
+    "smollm3", "smollm3", "SmolLM3ForCausalLM", PRESET(0), smollm3_fields, ER_COUNT(smollm3_fields), 128000, 128001,
     fixed_json, fixed_gguf, LAYOUT, llama_rows, ER_COUNT(llama_rows), ignored, smollm3_read, smollm3_write};
 
 static const er_field olmo2_fields[] = {SIZES(0, 2048), NUMBERS(10000, 1e-5, 0), ATTENTION_BIASES};
@@ -172,7 +169,7 @@ static const er_slot_row olmo2_rows[] = {
     {ER_SLOT_GAIN, ER_NORM_MLP_OUT, "post_feedforward_layernorm.weight", "post_ffw_norm.weight", 1, 0, 0, NULL},
     END};
 const er_family er_family_olmo2 = {
-    "olmo2", NULL, "Olmo2ForCausalLM", PRESET(.qk_norm = ER_QK_ROW), olmo2_fields, ER_COUNT(olmo2_fields), -1, 50279,
+    "olmo2", "olmo2", "Olmo2ForCausalLM", PRESET(.qk_norm = ER_QK_ROW), olmo2_fields, ER_COUNT(olmo2_fields), -1, 50279,
     fixed_json, fixed_gguf, LAYOUT, olmo2_rows, ER_COUNT(olmo2_rows), ignored, NULL, NULL};
 
 static int phi3_read(er_config *c, const json_t *root, const char *path, er_err *err)
@@ -187,7 +184,7 @@ static int phi3_write(json_t *root, const er_config *c)
 }
 
 static const er_fixed phi3_fixed[] = {{"quantization_config", "null"}, {NULL, NULL}};
-static const er_field phi3_fields[] = {SIZES(0, 4096), NUMBERS(10000, 1e-5, 0)};
+static const er_field phi3_fields[] = {SIZES(0, 4096), ROPE_DIM, NUMBERS(10000, 1e-5, 0)};
 static const er_slot_row phi3_rows[] = {
     EMBEDDING,
     {ER_SLOT_MATRIX, ER_MATRIX_Q, "self_attn.qkv_proj.weight", "attn_qkv.weight", 3, 0, 0, NULL},
@@ -196,5 +193,5 @@ static const er_slot_row phi3_rows[] = {
     {ER_SLOT_MATRIX, ER_MATRIX_DOWN, "mlp.down_proj.weight", "ffn_down.weight", 1, 0, 0, NULL},
     PRE_NORMS, END};
 const er_family er_family_phi3 = {
-    "phi3", NULL, "Phi3ForCausalLM", PRESET(0), phi3_fields, ER_COUNT(phi3_fields), 1, 32000, phi3_fixed, fixed_gguf,
+    "phi3", "phi3", "Phi3ForCausalLM", PRESET(0), phi3_fields, ER_COUNT(phi3_fields), 1, 32000, phi3_fixed, fixed_gguf,
     LAYOUT, phi3_rows, ER_COUNT(phi3_rows), ignored, phi3_read, phi3_write};

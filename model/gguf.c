@@ -337,3 +337,26 @@ int er_gguf_ints(const int32_t **out, const er_gguf *g, const er_gguf_value *v, 
     *out = numbers;
     return 0;
 }
+
+int er_gguf_reals(const float **out, const er_gguf *g, const er_gguf_value *v, er_arena *arena, er_err *err)
+{
+    float *numbers = NULL;
+    if (!v->array || v->type != ER_GGUF_F32) return wrong_kind(g, v, "array of fp32 numbers", err);
+    ER_TRY(er_arena_take(arena, &numbers, (size_t)v->count, err));
+    if (v->count) memcpy(numbers, v->data, (size_t)v->count * sizeof *numbers);
+    *out = numbers;
+    return 0;
+}
+
+int er_gguf_required(const er_gguf_value **out, const er_gguf *g, const char *key, er_err *err)
+{
+    *out = er_gguf_find(g, key);
+    return *out ? 0 : er_fail(err, ER_E_FORMAT, "%s: %s is missing", g->path, key);
+}
+
+int er_gguf_id(int64_t *out, const er_gguf *g, const char *key, er_err *err)
+{
+    const er_gguf_value *v = er_gguf_find(g, key);
+    *out = -1;
+    return v ? er_gguf_int(out, g, v, err) : 0;
+}

@@ -63,20 +63,22 @@ static void widen_bf16(float *out, const uint8_t *p, int64_t n)
     }
 }
 
-/* er_f16_to_float without branches, which compilers vectorise: the exponent is raised by a product that is exact for
- * subnormal numbers, too; infinities and NaNs are put in afterwards. */
+/* er_f16_to_float without branches, which compilers vectorise. A subnormal number is what its fraction adds to 2^-14. */
 static void widen_f16(float *restrict out, const uint8_t *restrict p, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         uint16_t bits;
         memcpy(&bits, p + 2 * i, sizeof bits);
-        uint32_t magnitude = bits & 0x7fffu, raised = magnitude << 13, wide;
+        uint32_t magnitude = bits & 0x7fffu, normal = (magnitude << 13) + (112u << 23);
+        uint32_t above = magnitude << 13 | 113u << 23, small;
         float value;
-        memcpy(&value, &raised, sizeof value);
-        value *= 0x1p112f;
-        memcpy(&wide, &value, sizeof wide);
-        wide |= magnitude >= 0x7c00 ? 0x7f800000u | raised : 0;
-        wide |= (magnitude > 0x7c00 ? 0x400000u : 0) | (uint32_t)(bits & 0x8000) << 16;
+        memcpy(&value, &above, sizeof value);
+        value -= 0x1p-14f;
+        memcpy(&small, &value, sizeof small);
+        uint32_t wide = magnitude < 0x400 ? small : normal;
+        wide |= magnitude >= 0x7c00 ? 0x7f800000u : 0;
+        wide |= magnitude > 0x7c00 ? 0x400000u : 0;
+        wide |= (uint32_t)(bits & 0x8000) << 16;
         memcpy(&out[i], &wide, sizeof wide);
     }
 }

@@ -1,149 +1,83 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A GGUF file as a source: its metadata as configuration and tokenizer. */
+/* A GGUF file as a source: its metadata as configuration (gguf_config.c) and tokenizer. */
 #include "model/gguf.h"
 #include "model/weights.h"
 
-#include <stdio.h>
+#include <math.h>
 #include <string.h>
 
-enum { KEY = 128 };
-
-static int required(const er_gguf_value **out, const er_gguf *g, const char *key, er_err *err)
+/* Lists that run along the tokens are as long as they are. */
+static int check_length(const er_tokenizer_parts *p, const er_gguf *g, const er_gguf_value *v, er_err *err)
 {
-    *out = er_gguf_find(g, key);
-    return *out ? 0 : er_fail(err, ER_E_FORMAT, "%s: %s is missing", g->path, key);
+    if (v->count == (uint64_t)p->token_count) return 0;
+    return er_fail(err, ER_E_FORMAT, "%s: %lld tokens and %llu values in %s", g->path, (long long)p->token_count,
+                   (unsigned long long)v->count, v->key);
 }
 
-static const er_gguf_value *family_value(const er_gguf *g, const er_family *family, const char *key)
+static int read_scores(er_tokenizer_parts *p, const er_gguf *g, er_arena *arena, er_err *err)
 {
-    char full[KEY];
-    snprintf(full, sizeof full, "%s.%s", family->name, key);
-    return er_gguf_find(g, full);
-}
-
-static int read_field(er_config *c, const er_field *f, const er_gguf *g, const er_gguf_value *v,
-                      const er_family *family, er_err *err)
-{
-    int64_t n = (int64_t)f->preset;
-    double real = f->preset;
-    if (!v && f->required) return er_fail(err, ER_E_FORMAT, "%s: %s.%s is missing", g->path, family->name, f->gguf);
-    if (f->type == ER_FIELD_REAL) {
-        if (v) ER_TRY(er_gguf_real(&real, g, v, err));
-        *er_field_real(f, c) = (double)(float)real;
-        return 0;
-    }
-    ER_ALWAYS(f->type == ER_FIELD_INT);
-    if (v) ER_TRY(er_gguf_int(&n, g, v, err));
-    if (v && n < 1) return er_fail(err, ER_E_FORMAT, "%s: %s is not positive", g->path, v->key);
-    *er_field_int(f, c) = n;
-    return 0;
-}
-
-/* A value of the metadata as JSON, for the comparison with fixed values; an array differs from all of them. */
-static int as_json(json_t **out, const er_gguf *g, const er_gguf_value *v, er_arena *arena, er_err *err)
-{
-    const char *text = "an array";
-    int64_t n = 0;
-    double real = 0;
-    int flag = 0;
-    if (v->array) {
-        *out = json_string(text);
-    } else if (v->type == ER_GGUF_STRING) {
-        ER_TRY(er_gguf_text(&text, g, v, arena, err));
-        *out = json_string(text);
-    } else if (v->type == ER_GGUF_BOOL) {
-        ER_TRY(er_gguf_bool(&flag, g, v, err));
-        *out = json_boolean(flag);
-    } else if (v->type == ER_GGUF_F32 || v->type == ER_GGUF_F64) {
-        ER_TRY(er_gguf_real(&real, g, v, err));
-        *out = json_real(real);
-    } else {
-        ER_TRY(er_gguf_int(&n, g, v, err));
-        *out = json_integer(n);
-    }
-    return *out ? 0 : er_fail(err, ER_E_FORMAT, "%s: %s is no text or number", g->path, v->key);
-}
-
-static int check_fixed(const er_gguf *g, const er_family *family, er_arena *arena, er_err *err)
-{
-    char prefix[KEY];
-    snprintf(prefix, sizeof prefix, "%s.", family->name);
-    for (const er_fixed *f = family->fixed_gguf; f->key; f++) {
-        const er_gguf_value *v = family_value(g, family, f->key);
-        json_t *value = NULL;
-        if (!v) continue;
-        ER_TRY(as_json(&value, g, v, arena, err));
-        int code = er_fixed_check(f, value, g->path, prefix, err);
-        json_decref(value);
-        ER_TRY(code);
-    }
-    return 0;
-}
-
-static int find_family(const er_family **out, const er_gguf *g, er_arena *arena, er_err *err)
-{
-    const char *name = NULL;
     const er_gguf_value *v = NULL;
-    ER_TRY(required(&v, g, "general.architecture", err));
-    ER_TRY(er_gguf_text(&name, g, v, arena, err));
-    *out = er_family_find(name);
-    if (*out) return 0;
-    return er_fail(err, ER_E_UNSUPPORTED, "%s: general.architecture '%s' is not supported, only %s", g->path, name,
-                   er_family_names());
-}
-
-/* An optional id; -1 when absent. */
-static int read_id(int64_t *out, const er_gguf *g, const char *key, er_err *err)
-{
-    const er_gguf_value *v = er_gguf_find(g, key);
-    *out = -1;
-    return v ? er_gguf_int(out, g, v, err) : 0;
-}
-
-int er_gguf_config(er_config *out, const er_gguf *g, const er_tensors *tensors, er_arena *arena, er_err *err)
-{
-    const er_family *family = NULL;
-    ER_TRY(find_family(&family, g, arena, err));
-    er_config c = {.bos = -1, .eos = -1};
-    snprintf(c.family, sizeof c.family, "%s", family->name);
-    ER_TRY(check_fixed(g, family, arena, err));
-    for (size_t i = 0; i < family->field_count; i++) {
-        const er_field *f = &family->fields[i];
-        if (f->gguf) ER_TRY(read_field(&c, f, g, family_value(g, family, f->gguf), family, err));
-    }
-    for (size_t i = 0; i < family->row_count; i++) {
-        const er_tensor *t = er_tensors_find(tensors, family->rows[i].gguf);
-        if (family->rows[i].kind == ER_SLOT_EMBEDDING && !t)
-            return er_fail(err, ER_E_FORMAT, "%s: tensor '%s' is missing", g->path, family->rows[i].gguf);
-        if (family->rows[i].kind == ER_SLOT_EMBEDDING) c.vocab = t->shape[0];
-        if (family->rows[i].kind == ER_SLOT_HEAD) c.tied = !t;
-    }
-    ER_TRY(read_id(&c.bos, g, "tokenizer.ggml.bos_token_id", err));
-    ER_TRY(read_id(&c.eos, g, "tokenizer.ggml.eos_token_id", err));
-    er_config_derive(&c);
-    ER_TRY(er_config_check(&c, g->path, err));
-    if (c.rope_dim != c.head_dim)
-        return er_fail(err, ER_E_UNSUPPORTED, "%s: %s.rope.dimension_count %lld in heads of %lld is not supported",
-                       g->path, family->name, (long long)c.rope_dim, (long long)c.head_dim);
-    *out = c;
+    ER_TRY(er_gguf_required(&v, g, "tokenizer.ggml.scores", err));
+    ER_TRY(er_gguf_reals(&p->scores, g, v, arena, err));
+    ER_TRY(check_length(p, g, v, err));
+    for (int64_t i = 0; i < p->token_count; i++)
+        if (!isfinite(p->scores[i]))
+            return er_fail(err, ER_E_FORMAT, "%s: tokenizer.ggml.scores holds no number for token %lld", g->path,
+                           (long long)i);
     return 0;
 }
 
 static int read_lists(er_tokenizer_parts *p, const er_gguf *g, er_arena *arena, er_err *err)
 {
     const er_gguf_value *v = NULL;
-    ER_TRY(required(&v, g, "tokenizer.ggml.tokens", err));
+    ER_TRY(er_gguf_required(&v, g, "tokenizer.ggml.tokens", err));
     ER_TRY(er_gguf_texts(&p->tokens, g, v, arena, err));
     p->token_count = (int64_t)v->count;
     if ((v = er_gguf_find(g, "tokenizer.ggml.token_type"))) {
         ER_TRY(er_gguf_ints(&p->types, g, v, arena, err));
-        if (v->count != (uint64_t)p->token_count)
-            return er_fail(err, ER_E_FORMAT, "%s: %lld tokens and %llu token types", g->path, (long long)p->token_count,
-                           (unsigned long long)v->count);
+        ER_TRY(check_length(p, g, v, err));
     }
-    ER_TRY(required(&v, g, "tokenizer.ggml.merges", err));
+    if (strcmp(p->model, "llama") == 0) return read_scores(p, g, arena, err);
+    ER_TRY(er_gguf_required(&v, g, "tokenizer.ggml.merges", err));
     ER_TRY(er_gguf_texts(&p->merges, g, v, arena, err));
     p->merge_count = (int64_t)v->count;
+    return 0;
+}
+
+static int read_flag(int *out, const er_gguf *g, const char *key, int absent, er_err *err)
+{
+    const er_gguf_value *v = er_gguf_find(g, key);
+    *out = absent;
+    return v ? er_gguf_bool(out, g, v, err) : 0;
+}
+
+/* SentencePiece's ids where the file does not say. */
+static int read_ids(er_tokenizer_parts *p, const er_gguf *g, er_err *err)
+{
+    ER_TRY(er_gguf_id(&p->bos, g, "tokenizer.ggml.bos_token_id", err));
+    ER_TRY(er_gguf_id(&p->eos, g, "tokenizer.ggml.eos_token_id", err));
+    ER_TRY(er_gguf_id(&p->unk, g, "tokenizer.ggml.unknown_token_id", err));
+    ER_TRY(er_gguf_id(&p->pad, g, "tokenizer.ggml.padding_token_id", err));
+    const int64_t ids[] = {p->bos, p->eos, p->unk, p->pad};
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
+        if (ids[i] < -1 || ids[i] >= p->token_count)
+            return er_fail(err, ER_E_FORMAT, "%s: special token %lld of %lld tokens", g->path, (long long)ids[i],
+                           (long long)p->token_count);
+    return 0;
+}
+
+/* What changes a text before or after it is cut, and is not done. */
+static int check_text(const er_gguf *g, er_err *err)
+{
+    static const char *const flags[] = {"tokenizer.ggml.remove_extra_whitespaces", "tokenizer.ggml.add_sep_token",
+                                        "tokenizer.ggml.normalizer.lowercase"};
+    const er_gguf_value *map = er_gguf_find(g, "tokenizer.ggml.precompiled_charsmap");
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        int set = 0;
+        ER_TRY(read_flag(&set, g, flags[i], 0, err));
+        if (set) return er_fail(err, ER_E_UNSUPPORTED, "%s: %s is not supported", g->path, flags[i]);
+    }
+    if (map && map->count) return er_fail(err, ER_E_UNSUPPORTED, "%s: %s is not supported", g->path, map->key);
     return 0;
 }
 
@@ -151,26 +85,20 @@ int er_gguf_tokenizer(er_tokenizer_parts *out, const er_gguf *g, er_arena *arena
 {
     er_tokenizer_parts p = {.pre = "gpt-2"};
     const er_gguf_value *v = NULL;
-    const char *model = NULL;
-    ER_TRY(required(&v, g, "tokenizer.ggml.model", err));
-    ER_TRY(er_gguf_text(&model, g, v, arena, err));
-    if (strcmp(model, "gpt2") != 0)
-        return er_fail(err, ER_E_UNSUPPORTED, "%s: tokenizer.ggml.model '%s' is not supported, only gpt2", g->path,
-                       model);
+    ER_TRY(er_gguf_required(&v, g, "tokenizer.ggml.model", err));
+    ER_TRY(er_gguf_text(&p.model, g, v, arena, err));
+    int pieces = strcmp(p.model, "llama") == 0;
+    if (!pieces && strcmp(p.model, "gpt2") != 0)
+        return er_fail(err, ER_E_UNSUPPORTED, "%s: tokenizer.ggml.model '%.100s' is not supported, only gpt2, llama",
+                       g->path, p.model);
     if ((v = er_gguf_find(g, "tokenizer.ggml.pre"))) ER_TRY(er_gguf_text(&p.pre, g, v, arena, err));
+    ER_TRY(check_text(g, err));
     ER_TRY(read_lists(&p, g, arena, err));
-    ER_TRY(read_id(&p.bos, g, "tokenizer.ggml.bos_token_id", err));
-    ER_TRY(read_id(&p.eos, g, "tokenizer.ggml.eos_token_id", err));
-    ER_TRY(read_id(&p.unk, g, "tokenizer.ggml.unknown_token_id", err));
-    ER_TRY(read_id(&p.pad, g, "tokenizer.ggml.padding_token_id", err));
-    const int64_t ids[] = {p.bos, p.eos, p.unk, p.pad};
-    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
-        if (ids[i] < -1 || ids[i] >= p.token_count)
-            return er_fail(err, ER_E_FORMAT, "%s: special token %lld of %lld tokens", g->path, (long long)ids[i],
-                           (long long)p.token_count);
-    /* files of Llama 3 from before the key existed mean yes */
-    p.add_bos = strcmp(p.pre, "llama-bpe") == 0;
-    if ((v = er_gguf_find(g, "tokenizer.ggml.add_bos_token"))) ER_TRY(er_gguf_bool(&p.add_bos, g, v, err));
+    ER_TRY(read_ids(&p, g, err));
+    /* files of Llama 3 from before the key existed mean yes, as those of SentencePiece do */
+    ER_TRY(read_flag(&p.add_bos, g, "tokenizer.ggml.add_bos_token", pieces || strcmp(p.pre, "llama-bpe") == 0, err));
+    ER_TRY(read_flag(&p.add_eos, g, "tokenizer.ggml.add_eos_token", 0, err));
+    ER_TRY(read_flag(&p.add_space_prefix, g, "tokenizer.ggml.add_space_prefix", 1, err));
     *out = p;
     return 0;
 }
