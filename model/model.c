@@ -71,33 +71,44 @@ void er_view_rows(float *out, const er_view *view, const er_slot *slot, int64_t 
     }
 }
 
-static int open_into(er_model *m, const char *path, int weights, er_err *err)
+static int open_source(er_model *m, const char *path, er_err *err)
 {
     er_source *s = &m->owner->source;
     ER_TRY(er_strdup(&m->path, path, err));
     ER_TRY(er_source_open(s, path, err));
     m->config = s->config;
     m->tokenizer = s->tokenizer;
-    ER_TRY(er_alloc(&m->layers, (size_t)m->config.layers, err));
-    int code = er_model_fill(m, weights, err);
-    er_source_forget(s);
+    return er_alloc(&m->layers, (size_t)m->config.layers, err);
+}
+
+static int open_into(er_model *m, const char *path, int weights, const er_shared_memory *shared, er_err *err)
+{
+    int code = open_source(m, path, err);
+    if (shared) code = shared->settle(shared->context, code, NULL, err);
+    if (!code) code = er_model_fill(m, weights, shared, err);
+    er_source_forget(&m->owner->source);
     return code ? code : er_model_fill_rope(m, err);
 }
 
-int er_model_open(er_model **out, const char *path, int weights, er_err *err)
+int er_model_open_shared(er_model **out, const char *path, int weights, const er_shared_memory *shared, er_err *err)
 {
     er_model *m = NULL;
     if (weights != ER_F32 && weights != ER_BF16 && weights != ER_F16)
         return er_fail(err, ER_E_INPUT, "weights cannot be held as %s", er_dtype_name(weights));
     ER_TRY(er_alloc(&m, 1, err));
     int code = er_alloc(&m->owner, 1, err);
-    if (!code) code = open_into(m, path, weights, err);
+    if (!code) code = open_into(m, path, weights, shared, err);
     if (code) {
         er_model_close(m);
         return code;
     }
     *out = m;
     return 0;
+}
+
+int er_model_open(er_model **out, const char *path, int weights, er_err *err)
+{
+    return er_model_open_shared(out, path, weights, NULL, err);
 }
 
 void er_model_close(er_model *model)

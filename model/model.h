@@ -68,6 +68,20 @@ typedef struct er_model {
 int er_model_open(er_model **out, const char *path, int weights, er_err *err);
 void er_model_close(er_model *model);
 
+/* How the processes of a machine come to one copy of what er_model_open converts (tensors used in place share the page
+ * cache anyway). Both functions are collective over the processes that open the model together. */
+typedef struct er_shared_memory {
+    void *context;
+    /* *base: `bytes` of memory that all see, aligned to 64, the same request everywhere; *owner: this process fills it.
+     * NULL: there is none, everybody keeps a copy of his own. It stays the context's, and must outlive the model. */
+    int (*take)(void *context, size_t bytes, void **base, int *owner, er_err *err);
+    /* The first failing process's code and error become everybody's; then what the owner wrote is there for all, and the
+     * owner's *hash (NULL: none) is everybody's. */
+    int (*settle)(void *context, int code, er_hash *hash, er_err *err);
+} er_shared_memory;
+/* er_model_open by several processes at once. The owner alone reads and hashes the tensors. */
+int er_model_open_shared(er_model **out, const char *path, int weights, const er_shared_memory *shared, er_err *err);
+
 /* A view starts as the model's own layers; er_view_replace puts another matrix of the same shape in place (borrowed).
  * The engine reads weights through a view only. */
 typedef struct er_view {

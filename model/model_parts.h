@@ -16,7 +16,7 @@ struct er_model_owner {
 int er_model_own(er_model *model, void *out, size_t count, size_t size, er_err *err);
 /* Every tensor of the source is found, checked, hashed and put in its place, as `weights` (ER_F32, ...). A tensor that no
  * slot wants is a part of the model that the engine does not know: ER_E_UNSUPPORTED. */
-int er_model_fill(er_model *model, int weights, er_err *err);
+int er_model_fill(er_model *model, int weights, const er_shared_memory *shared, er_err *err);
 /* The tables of the rotation. */
 int er_model_fill_rope(er_model *model, er_err *err);
 

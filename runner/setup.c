@@ -72,7 +72,7 @@ static int open_data(er_setup *s, er_err *err)
 static int open_model(er_setup *s, er_err *err)
 {
     static const int dtypes[] = {[ER_JOB_FP32] = ER_F32, [ER_JOB_BF16] = ER_BF16, [ER_JOB_FP16] = ER_F16};
-    ER_TRY(er_model_open(&s->model, s->job.model.path, dtypes[s->job.precision.weights], err));
+    ER_TRY(er_node_open_model(&s->node, s->world, &s->model, s->job.model.path, dtypes[s->job.precision.weights], err));
     ER_TRY(er_work_new(&s->work, s->model, err));
     int64_t batch = s->batch ? s->batch : s->job.edit.batch ? s->job.edit.batch : 1; /* without data: any will do */
     return s->editor->check(&s->hyper, &s->model->config, batch, err);
@@ -120,7 +120,8 @@ int er_setup_open(er_setup *s, unsigned parts, er_err *err)
 {
     int code = 0;
     if (parts & ER_SETUP_DATA) code = open_data(s, err);
-    if (!code && parts & ER_SETUP_MODEL) code = open_model(s, err);
+    ER_TRY(er_world_agree(s->world, code, err)); /* the model is opened together */
+    if (parts & ER_SETUP_MODEL) code = open_model(s, err);
     ER_TRY(er_world_agree(s->world, code, err));
     if (parts & ER_SETUP_DATA) log_notes(s, s->data.notes, s->data.note_count);
     if (parts & ER_SETUP_MODEL)
@@ -153,6 +154,7 @@ void er_setup_close(er_setup *s)
     er_corpus_close(s->corpus);
     er_work_free(s->work);
     er_model_close(s->model);
+    er_node_close(&s->node);
     er_free(s->run);
     er_arena_free(s->arena);
     memset(s, 0, sizeof *s);

@@ -10,6 +10,7 @@
 #include "jobs/dataset.h"
 #include "jobs/job.h"
 #include "model/generate.h"
+#include "runner/node.h"
 #include "runner/world.h"
 #include "stats/corpus.h"
 #include "stats/store.h"
@@ -25,6 +26,7 @@ typedef struct er_setup {
     er_hyper hyper;
     er_dataset data;
     er_model *model;
+    er_node node; /* behind the model */
     er_work *work;
     int64_t batch;      /* edits per batch, settled */
     int64_t batches;

@@ -72,7 +72,6 @@ static void choose_threads(er_world *w)
 static int start_mpi(er_world *w, int *argc, char ***argv, er_err *err)
 {
     int provided = 0;
-    MPI_Comm node;
     ER_MPI(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided), err);
     w->mpi = 1;
     if (provided < MPI_THREAD_FUNNELED) return er_fail(err, ER_E_MPI, "MPI gives no MPI_THREAD_FUNNELED");
@@ -81,15 +80,15 @@ static int start_mpi(er_world *w, int *argc, char ***argv, er_err *err)
     ER_MPI(MPI_Comm_set_errhandler(w->comm, MPI_ERRORS_RETURN), err);
     ER_MPI(MPI_Comm_rank(w->comm, &w->rank), err);
     ER_MPI(MPI_Comm_size(w->comm, &w->size), err);
-    ER_MPI(MPI_Comm_split_type(w->comm, MPI_COMM_TYPE_SHARED, w->rank, MPI_INFO_NULL, &node), err);
-    ER_MPI(MPI_Comm_size(node, &w->node_ranks), err);
-    ER_MPI(MPI_Comm_free(&node), err);
+    ER_MPI(MPI_Comm_split_type(w->comm, MPI_COMM_TYPE_SHARED, w->rank, MPI_INFO_NULL, &w->node), err);
+    ER_MPI(MPI_Comm_set_errhandler(w->node, MPI_ERRORS_RETURN), err);
+    ER_MPI(MPI_Comm_size(w->node, &w->node_ranks), err);
     return 0;
 }
 
 int er_world_open(er_world *w, int *argc, char ***argv, er_err *err)
 {
-    *w = (er_world){.rank = 0, .size = 1, .node_ranks = 1, .comm = MPI_COMM_NULL};
+    *w = (er_world){.rank = 0, .size = 1, .node_ranks = 1, .comm = MPI_COMM_NULL, .node = MPI_COMM_NULL};
     if (er_world_launched()) ER_TRY(start_mpi(w, argc, argv, err));
     choose_threads(w);
 #ifdef ER_FAULTS
@@ -102,6 +101,7 @@ int er_world_open(er_world *w, int *argc, char ***argv, er_err *err)
 void er_world_close(er_world *w)
 {
     if (!w->mpi) return;
+    if (w->node != MPI_COMM_NULL) MPI_Comm_free(&w->node);
     if (w->comm != MPI_COMM_NULL) MPI_Comm_free(&w->comm);
     MPI_Finalize();
     w->mpi = 0;

@@ -24,6 +24,7 @@ typedef struct er_world {
     int threads;    /* OpenMP threads of this rank */
     int mpi;        /* MPI was started */
     MPI_Comm comm;  /* ours alone, errors returned */
+    MPI_Comm node;  /* the ranks of this rank's node */
 } er_world;
 
 /* A checked call: `call` is an MPI function, failure returns ER_E_MPI with MPI's own text. */
