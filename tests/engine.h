@@ -8,9 +8,10 @@
 #include "model/forward.h"
 #include "model/kernels.h"
 
-/* Mean nll of the last `last` ids, taken back through all blocks; `tap` sees the gradients on their way. */
-static inline float test_loss_and_gradient(const er_view *view, er_work *work, const er_ids *ids, int64_t last,
-                                           const er_tap *tap)
+/* Mean nll of the last `last` ids, taken back through all blocks; `tap` sees the gradients on their way; first_grad
+ * (T, d), if wanted, gets the one of what block 0 reads. */
+static inline float test_loss_and_gradients(const er_view *view, er_work *work, const er_ids *ids, int64_t last,
+                                            const er_tap *tap, float *first_grad)
 {
     er_err err = ER_ERR_INIT;
     const er_model *m = view->model;
@@ -38,12 +39,19 @@ static inline float test_loss_and_gradient(const er_view *view, er_work *work, c
     }
     OK(er_head_back(m, g + first * d, logits, x + first * d, last, work, &err));
     OK(er_backward(view, cache, &all, 1, g, 0, c->layers, tape, tap, work, &err));
+    if (first_grad) memcpy(first_grad, g, (size_t)(n * d) * sizeof *g);
     er_free(x);
     er_free(g);
     er_free(logits);
     er_tape_free(tape);
     er_cache_free(cache);
     return loss;
+}
+
+static inline float test_loss_and_gradient(const er_view *view, er_work *work, const er_ids *ids, int64_t last,
+                                           const er_tap *tap)
+{
+    return test_loss_and_gradients(view, work, ids, last, tap, NULL);
 }
 
 #endif

@@ -226,7 +226,7 @@ def text_record(model, ids, which, after):
     return dict(ids=ids, logprobs=[None] + digits(logp[range(len(ids) - 1), ids[1:]].detach(), 7), spread=num(float(logits.std()), 6),
                 rows=rows, logits=digits(logits[rows][:, which].detach(), 7),
                 hidden=digits(torch.stack([stream[i][0, rows[1:]] for i in sorted(stream)]), 7), loss=num(float(loss), 7),
-                gradient_block=after, gradient=digits(stream[after + 1].grad[0, ::2 if after == 0 else 3], 5),
+                gradient_block=after, gradient=digits(stream[after + 1].grad[0, ::2 if after == 0 else 3], 7),
                 gradient_norms=[num(float(stream[i].grad.norm()), 6) for i in sorted(stream)])
 
 

@@ -16,7 +16,7 @@ def open_folder(folder):
     """Any folder of save_pretrained in fp32 with eager attention. transformers 4.57 refuses pytorch_model.bin under torch 2.5, so these are
     loaded here."""
     if os.path.exists(f"{folder}/pytorch_model.bin") or os.path.exists(f"{folder}/pytorch_model.bin.index.json"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), attn_implementation="eager").float()
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), torch_dtype=torch.float32, attn_implementation="eager")
         state = {}
         for name in sorted(os.listdir(folder)):
             if name.startswith("pytorch_model") and name.endswith(".bin"):
