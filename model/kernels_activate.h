@@ -4,30 +4,40 @@ typedef struct activation {
     float value, slope;
 } activation;
 
-static inline float clamped(float x, float most) /* NaN passes */
+/* x^2, from 256 on 256: there e^-2u is 0 or infinity already, and a finite u' keeps the slope from infinity times 0.
+ * Bits are chosen, because a comparison would become a branch. A NaN may come out as 256. */
+static inline float limited_square(float x)
 {
-    float c = x < -most ? -most : x;
-    return c > most ? most : c;
+    er_float_bits z = {.f = x * x}, most = {.f = 256.0f};
+    uint32_t over = 0u - ((most.u - z.u) >> 31);
+    z.u = (most.u & over) | (z.u & ~over);
+    return z.f;
 }
 
-/* 1 / (1 + e^-2u) = (1 + tanh u)/2. From 16 on it is 1 and 0 at the other end, which keeps x^3 finite. */
-static inline float gelu_tanh_share(float x)
+/* 1 + e^-2u, u = sqrt(2/pi) x (1 + 0.044715 z), z = x^2: the inverse is (1 + tanh u)/2. */
+static inline float gelu_tanh_rest(float x, float z)
 {
-    float c = clamped(x, 16.0f);
-    float u2 = 0x1.988454p+0f * c * __builtin_fmaf(0x1.6e4e26p-5f * c, c, 1.0f); /* 2 sqrt(2/pi), 0.044715 */
-    return 1.0f + er_inline_expf(-u2);
+    return 1.0f + er_inline_expf(x * -0x1.988454p+0f * __builtin_fmaf(0x1.6e4e26p-5f, z, 1.0f));
 }
 
+/* (1 + erf(x / sqrt 2))/2 */
 static inline float gelu_erf_share(float x)
 {
     return __builtin_fmaf(0.5f, er_inline_erff(x * 0x1.6a09e6p-1f), 0.5f);
+}
+
+static inline float relu_slope(float x) /* in bits for the same reason; 1 for NaN, so that what comes back passes */
+{
+    er_float_bits one = {.f = 1.0f};
+    one.u &= 0u - (uint32_t)!(x <= 0.0f);
+    return one.f;
 }
 
 static inline float activated(float x, enum er_activation kind)
 {
     switch (kind) {
     case ER_SILU: return x / (1.0f + er_inline_expf(-x));
-    case ER_GELU_TANH: return x / gelu_tanh_share(x);
+    case ER_GELU_TANH: return x / gelu_tanh_rest(x, x * x);
     case ER_GELU_ERF: return x * gelu_erf_share(x);
     default: return x < 0.0f ? 0.0f : x; /* NaN passes */
     }
@@ -35,19 +45,19 @@ static inline float activated(float x, enum er_activation kind)
 
 static inline activation activated_back(float x, enum er_activation kind)
 {
-    float s, c = clamped(x, 16.0f);
+    float s, z = limited_square(x);
     switch (kind) {
     case ER_SILU:
         s = 1.0f / (1.0f + er_inline_expf(-x));
         return (activation){x * s, s * __builtin_fmaf(x, 1.0f - s, 1.0f)};
-    case ER_GELU_TANH:
-        s = 1.0f / gelu_tanh_share(x);
+    case ER_GELU_TANH: /* 2u' = 2 sqrt(2/pi) (1 + 0.134145 z) */
+        s = 1.0f / gelu_tanh_rest(x, z);
         return (activation){
-            x * s, __builtin_fmaf(c * s * (1.0f - s), 0x1.988454p+0f * __builtin_fmaf(0x1.12ba9cp-3f * c, c, 1.0f), s)};
+            x * s, __builtin_fmaf(x * s * (1.0f - s), 0x1.988454p+0f * __builtin_fmaf(0x1.12ba9cp-3f, z, 1.0f), s)};
     case ER_GELU_ERF:
         s = gelu_erf_share(x);
-        return (activation){x * s, __builtin_fmaf(c * 0x1.988454p-2f, er_inline_expf(-0.5f * c * c), s)};
-    default: return (activation){x < 0.0f ? 0.0f : x, x <= 0.0f ? 0.0f : 1.0f};
+        return (activation){x * s, __builtin_fmaf(x * 0x1.988454p-2f, er_inline_expf(-0.5f * z), s)};
+    default: return (activation){x < 0.0f ? 0.0f : x, relu_slope(x)};
     }
 }
 

@@ -212,16 +212,14 @@ static void rope(float *x, const float *cosine, const float *sine, int64_t heads
 {
     int64_t half = dim / 2;
     float sign = inverse ? -1.0f : 1.0f;
-    for (int64_t h = 0; h < heads; h++, x += head_dim) {
-        float *first = x, *second = x + half;
-        if (pairs) {
-            for (int64_t i = 0; i < half; i++) {
-                float a = x[2 * i], b = x[2 * i + 1], c = cosine[i], s = sign * sine[i];
-                x[2 * i] = a * c - b * s;
-                x[2 * i + 1] = b * c + a * s;
-            }
-            continue;
+    for (int64_t h = 0; h < heads && pairs; h++, x += head_dim)
+        for (int64_t i = 0; i < half; i++) {
+            float a = x[2 * i], b = x[2 * i + 1], c = cosine[i], s = sign * sine[i];
+            x[2 * i] = a * c - b * s;
+            x[2 * i + 1] = b * c + a * s;
         }
+    for (int64_t h = 0; h < heads && !pairs; h++, x += head_dim) {
+        float *first = x, *second = x + half;
         for (int64_t i = 0; i < half; i++) {
             float a = first[i], b = second[i], c = cosine[i], s = sign * sine[i];
             first[i] = a * c - b * s;

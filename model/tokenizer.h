@@ -25,8 +25,9 @@ int er_tokenizer_open_folder(er_tokenizer **out, const char *folder, er_err *err
  * control, special; 4 = user-defined), merges "a b" in rank order; pre is the pre-tokenizer's name ("smollm", "gpt-2",
  * "llama-bpe", "qwen2"). "llama", a SentencePiece vocabulary: tokens, scores and types (2 = unknown, 6 = byte
  * "<0x0A>"); merges and pre are not read: the merges follow from tokens and scores as Hugging Face's converters
- * derive them; add_space_prefix puts a space before a text. add_bos puts bos first, add_eos eos last. Parts that no
- * model of that kind has (scores missing, no unknown token) are ER_E_FORMAT, other models ER_E_UNSUPPORTED. */
+ * derive them, and ids are those of the LLaMA-2 file (a space goes before every stretch of text between added tokens
+ * when add_space_prefix is set). add_bos puts bos first, add_eos eos last. A "llama" without scores is ER_E_FORMAT,
+ * another model ER_E_UNSUPPORTED. */
 typedef struct er_tokenizer_parts {
     const char *model;        /* "gpt2" or "llama"; NULL: "gpt2" */
     const char *const *tokens;

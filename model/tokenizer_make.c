@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { TYPE_CONTROL = 3, TYPE_USER = 4, TYPE_UNUSED = 5 };
+enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER, TYPE_UNUSED, TYPE_BYTE };
 
 /* Contractions in any case; letters with one sign before; numbers; other signs with the line ends behind them; white
  * space, whose last one goes to the word that follows. The two families differ in how digits group. */
@@ -39,16 +39,21 @@ int er_tokenizer_named(er_tokenizer *t, const char *pre, er_err *err)
     return er_pretokenizer_add(&t->pieces, &bytes, err);
 }
 
+static void mark_added(er_tokenizer *t, int64_t id, int special)
+{
+    if (t->text[id].length)
+        t->added[t->added_count++] = (er_added){.text = t->text[id], .id = (int32_t)id, .special = (uint8_t)special};
+}
+
+static int32_t type_of(const er_tokenizer_parts *p, int64_t id) { return p->types ? p->types[id] : 1; }
+
 static int add_tokens(er_tokenizer *t, const er_tokenizer_parts *p, er_err *err)
 {
-    ER_TRY(er_alloc(&t->added, (size_t)p->token_count, err));
     for (int64_t id = 0; id < p->token_count; id++) {
-        int32_t type = p->types ? p->types[id] : 1;
+        int32_t type = type_of(p, id);
         if (type == TYPE_UNUSED) continue; /* fills the embedding up; spells nothing */
         ER_TRY(er_tokenizer_put(t, id, p->tokens[id], strlen(p->tokens[id]), 1, err));
-        if ((type == TYPE_CONTROL || type == TYPE_USER) && *p->tokens[id])
-            t->added[t->added_count++] =
-                (er_added){.text = t->text[id], .id = (int32_t)id, .special = type == TYPE_CONTROL};
+        if (type == TYPE_CONTROL || type == TYPE_USER) mark_added(t, id, type == TYPE_CONTROL);
     }
     return er_tokenizer_index(t, err);
 }
@@ -61,16 +66,77 @@ static int add_merges(er_tokenizer *t, const er_tokenizer_parts *p, er_err *err)
     return 0;
 }
 
+/* --- SentencePiece ------------------------------------------------------------------------------------------------ */
+
+/* llama.cpp's converter writes the spaces of user-defined tokens as spaces; the vocabulary that it read had U+2581. */
+static int put_user(er_tokenizer *t, int64_t id, const char *token, er_err *err)
+{
+    er_text spelt = ER_TEXT_INIT;
+    int code = 0;
+    for (const char *p = token; *p && !code; p++)
+        code = *p == ' ' ? er_text_add(&spelt, "\xE2\x96\x81", err) : er_text_bytes(&spelt, p, 1, err);
+    size_t n = strlen(token);
+    if (!code && n < spelt.length && er_words_find(&t->words, spelt.at, spelt.length) < 0)
+        code = er_tokenizer_put(t, id, spelt.at, spelt.length, 1, err);
+    else if (!code)
+        code = er_tokenizer_put(t, id, token, n, 1, err);
+    er_text_free(&spelt);
+    return code;
+}
+
+static int add_pieces(er_tokenizer *t, const er_tokenizer_parts *p, float *scores, er_err *err)
+{
+    for (int64_t id = 0; id < p->token_count; id++) {
+        int32_t type = type_of(p, id);
+        if (type == TYPE_UNUSED || type == TYPE_USER) continue;
+        if (type == TYPE_NORMAL || type == TYPE_BYTE) scores[id] = p->scores[id]; /* the others' own scores are 0 */
+        ER_TRY(er_tokenizer_put(t, id, p->tokens[id], strlen(p->tokens[id]), 1, err));
+        if (type == TYPE_UNKNOWN && t->model_unknown < 0) t->model_unknown = (int32_t)id;
+    }
+    ER_TRY(er_tokenizer_index(t, err));
+    for (int64_t id = 0; id < p->token_count; id++) {
+        if (type_of(p, id) == TYPE_USER) ER_TRY(put_user(t, id, p->tokens[id], err));
+    }
+    ER_TRY(er_tokenizer_index(t, err));
+    return er_tokenizer_score_merges(t, scores, err);
+}
+
+static int fill_pieces(er_tokenizer *t, const er_tokenizer_parts *p, er_err *err)
+{
+    float *scores = NULL;
+    if (!p->scores) return er_fail(err, ER_E_FORMAT, "a SentencePiece vocabulary without scores");
+    ER_TRY(er_alloc(&scores, (size_t)p->token_count, err));
+    int code = add_pieces(t, p, scores, err);
+    er_free(scores);
+    if (code) return code;
+    if (er_tokenizer_text(t, p->unk)) t->model_unknown = (int32_t)p->unk;
+    for (int64_t id = 0; id < p->token_count; id++) {
+        int32_t type = type_of(p, id);
+        if (type == TYPE_CONTROL || type == TYPE_USER || id == t->model_unknown)
+            mark_added(t, id, type != TYPE_USER);
+    }
+    return er_tokenizer_sentencepiece(t, p->add_space_prefix, err);
+}
+
+/* --- both --------------------------------------------------------------------------------------------------------- */
+
+static int is_sentencepiece(const er_tokenizer_parts *p) { return p->model && strcmp(p->model, "llama") == 0; }
+
 static int64_t known(const er_tokenizer *t, int64_t id) { return er_tokenizer_text(t, id) ? id : -1; }
 
 static int fill(er_tokenizer *t, const er_tokenizer_parts *p, er_err *err)
 {
-    ER_TRY(add_tokens(t, p, err));
-    ER_TRY(add_merges(t, p, err));
-    ER_TRY(er_tokenizer_named(t, p->pre, err));
+    ER_TRY(er_alloc(&t->added, (size_t)p->token_count, err));
+    if (is_sentencepiece(p)) {
+        ER_TRY(fill_pieces(t, p, err));
+    } else {
+        ER_TRY(add_tokens(t, p, err));
+        ER_TRY(add_merges(t, p, err));
+        ER_TRY(er_tokenizer_named(t, p->pre, err));
+    }
     t->bos = known(t, p->bos);
     t->eos = known(t, p->eos);
-    t->unk = known(t, p->unk);
+    t->unk = t->model_unknown >= 0 ? t->model_unknown : known(t, p->unk);
     t->pad = known(t, p->pad);
     if (p->add_bos && t->bos < 0) return er_fail(err, ER_E_FORMAT, "add_bos without a token for it");
     if (p->add_eos && t->eos < 0) return er_fail(err, ER_E_FORMAT, "add_eos without a token for it");
@@ -82,8 +148,8 @@ static int fill(er_tokenizer *t, const er_tokenizer_parts *p, er_err *err)
 int er_tokenizer_make(er_tokenizer **out, const er_tokenizer_parts *parts, er_err *err)
 {
     er_tokenizer *t = NULL;
-    if (parts->model && strcmp(parts->model, "gpt2") != 0)
-        return er_fail(err, ER_E_UNSUPPORTED, "a tokenizer of model '%.40s' (known: gpt2)", parts->model);
+    if (parts->model && strcmp(parts->model, "gpt2") != 0 && !is_sentencepiece(parts))
+        return er_fail(err, ER_E_UNSUPPORTED, "a tokenizer of model '%.40s' (known: gpt2, llama)", parts->model);
     if (parts->merge_count < 0) return er_fail(err, ER_E_FORMAT, "%lld merges", (long long)parts->merge_count);
     ER_TRY(er_tokenizer_new(&t, parts->token_count, err));
     int code = fill(t, parts, err);

@@ -110,6 +110,11 @@ int er_normal_find(const char *name); /* of Hugging Face's names without fields 
 
 int er_template_add(int32_t *list, int *count, int64_t id, er_err *err);
 
+/* Merges of a SentencePiece vocabulary from the scores of its tokens, by id; t->words must be made. */
+int er_tokenizer_score_merges(er_tokenizer *t, const float *scores, er_err *err);
+/* Normalizer, decoder and flags of such a tokenizer as Hugging Face's converter for LLaMA sets them. */
+int er_tokenizer_sentencepiece(er_tokenizer *t, int add_space_prefix, er_err *err);
+
 /* The pre-tokenizer of a name as GGUF gives it; sets normalizer and ignore_merges as those models want them. */
 int er_tokenizer_named(er_tokenizer *t, const char *pre, er_err *err);
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A Hugging Face folder: config.json, model.safetensors or model.safetensors.index.json with its files,
- * tokenizer.json. */
+/* A Hugging Face folder: config.json, tokenizer.json, and the weights in the first that is there of model.safetensors,
+ * model.safetensors.index.json with its files, pytorch_model.bin, pytorch_model.bin.index.json with its files. */
+#include "base/text.h"
+#include "model/pickle.h"
 #include "model/safetensors.h"
 #include "model/weights.h"
 
@@ -20,20 +22,24 @@ static int read_config(er_source *s, const char *folder, er_err *err)
     return code;
 }
 
-static int read_file(er_source *s, const char *path, er_err *err)
+typedef int parser(er_tensors *list, er_arena *arena, const uint8_t *bytes, size_t size, const char *path,
+                   er_err *err);
+
+static int read_file(er_source *s, const char *path, parser *parse, er_err *err)
 {
     const uint8_t *bytes = NULL;
     size_t size = 0;
     const char *kept = er_arena_strdup(s->arena, path, err);
     if (!kept) return ER_E_MEMORY;
     ER_TRY(er_source_map(s, kept, &bytes, &size, err));
-    return er_safetensors_parse(&s->tensors, s->arena, bytes, size, kept, err);
+    return parse(&s->tensors, s->arena, bytes, size, kept, err);
 }
 
 static int by_text(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
 
 /* Each file of the map once. Names are those of plain files: an index must not lead out of its folder. */
-static int read_shards(er_source *s, const json_t *map, const char *folder, const char *index, er_err *err)
+static int read_shards(er_source *s, const json_t *map, const char *folder, const char *index, parser *parse,
+                       er_err *err)
 {
     size_t count = 0;
     const char **files = NULL, *key;
@@ -51,7 +57,7 @@ static int read_shards(er_source *s, const json_t *map, const char *folder, cons
         char *path = NULL;
         if (i && strcmp(files[i], files[i - 1]) == 0) continue;
         code = er_path_join(&path, folder, files[i], err);
-        if (!code) code = read_file(s, path, err);
+        if (!code) code = read_file(s, path, parse, err);
         er_free(path);
     }
     er_free(files);
@@ -73,7 +79,7 @@ static int check_shards(const er_source *s, const json_t *map, const char *index
     return 0;
 }
 
-static int read_index(er_source *s, const char *folder, const char *path, er_err *err)
+static int read_index(er_source *s, const char *folder, const char *path, parser *parse, er_err *err)
 {
     char *text = NULL;
     size_t size = 0;
@@ -84,29 +90,43 @@ static int read_index(er_source *s, const char *folder, const char *path, er_err
     if (!root) return er_fail(err, ER_E_FORMAT, "%s:%d:%d: %s", path, where.line, where.column, where.text);
     const json_t *map = json_object_get(root, "weight_map");
     int code = json_is_object(map) ? 0 : er_fail(err, ER_E_FORMAT, "%s: weight_map is missing", path);
-    if (!code) code = read_shards(s, map, folder, path, err);
+    if (!code) code = read_shards(s, map, folder, path, parse, err);
     if (!code) code = er_tensors_sort(&s->tensors, err);
     if (!code) code = check_shards(s, map, path, err);
     json_decref(root);
     return code;
 }
 
-static int read_weights(er_source *s, const char *folder, er_err *err)
+/* The weights named `single`, or the files of its index; *found stays 0 when the folder has neither. */
+static int read_named(er_source *s, int *found, const char *folder, const char *single, parser *parse, er_err *err)
 {
-    char *single = NULL, *index = NULL;
-    int code = er_path_join(&single, folder, "model.safetensors", err);
-    if (!code) code = er_path_join(&index, folder, "model.safetensors.index.json", err);
-    if (!code && er_file_exists(single)) {
-        code = read_file(s, single, err);
+    char *path = NULL, *index = NULL;
+    int code = er_path_join(&path, folder, single, err);
+    er_text name = ER_TEXT_INIT;
+    if (!code) code = er_text_format(&name, err, "%s.index.json", single);
+    if (!code) code = er_path_join(&index, folder, name.at, err);
+    if (!code && er_file_exists(path)) {
+        *found = 1;
+        code = read_file(s, path, parse, err);
         if (!code) code = er_tensors_sort(&s->tensors, err);
     } else if (!code && er_file_exists(index)) {
-        code = read_index(s, folder, index, err);
-    } else if (!code) {
-        code = er_fail(err, ER_E_IO, "%s: holds neither model.safetensors nor model.safetensors.index.json", folder);
+        *found = 1;
+        code = read_index(s, folder, index, parse, err);
     }
-    er_free(single);
+    er_text_free(&name);
+    er_free(path);
     er_free(index);
     return code;
+}
+
+static int read_weights(er_source *s, const char *folder, er_err *err)
+{
+    int found = 0;
+    ER_TRY(read_named(s, &found, folder, "model.safetensors", er_safetensors_parse, err));
+    if (!found) ER_TRY(read_named(s, &found, folder, "pytorch_model.bin", er_pickle_parse, err));
+    if (found) return 0;
+    return er_fail(err, ER_E_IO, "%s: holds neither model.safetensors nor pytorch_model.bin, nor an index of either",
+                   folder);
 }
 
 int er_source_folder(er_source *out, const char *path, er_err *err)

@@ -5,6 +5,7 @@
 
 #include "base/random.h"
 #include "model/kernels.h"
+#include "model/kernels_math.h"
 #include "model/quant.h"
 
 #include <math.h>
@@ -108,12 +109,24 @@ static void powers(void)
     emit_doubles(y, N, "math.pow");
 }
 
+static float inline_erff(float x)
+{
+    return er_inline_erff(x);
+}
+
+static float inline_tanhf(float x)
+{
+    return er_inline_tanhf(x);
+}
+
 static void scalars(void)
 {
     scalar_f32("math.expf", er_math_expf, -110.0f, 95.0f);
     scalar_f32("math.logf", er_math_logf, 0.0f, 30.0f);
     scalar_f32("math.tanhf", er_math_tanhf, -12.0f, 12.0f);
     scalar_f32("math.erff", er_math_erff, -5.0f, 5.0f);
+    scalar_f32("math.inline_erff", inline_erff, -5.0f, 5.0f);
+    scalar_f32("math.inline_tanhf", inline_tanhf, -12.0f, 12.0f);
     scalar_f64("math.exp", er_math_exp, -750.0, 720.0);
     scalar_f64("math.log", er_math_log, 0.0, 40.0);
     scalar_f64("math.sin", er_math_sin, -1000000.0, 1000000.0);
@@ -220,6 +233,58 @@ static void element_wise(void)
     emit(up, bytes, "swiglu_back.up");
 }
 
+/* Tame and wild numbers, and the ends of the range; each kind with and without a gate. */
+static void activations(void)
+{
+    static const char *const kinds[] = {"silu", "gelu_tanh", "gelu_erf", "relu"};
+    enum { N = 120013 };
+    float *x = bits_noises(40, N, 0), *up = bits_noises(41, N, 0), *d = bits_noises(42, N, 0);
+    for (int i = 0; i < N; i++) x[i] = i % 3 ? x[i] * 9.0f : bits_noise(43, i, 1);
+    for (int i = 0; i < N; i += 1009) x[i] = i & 1 ? 0x1p+100f * up[i] : 200.0f * up[i];
+    float *out = bits_room(N, sizeof *out), *gate_grad = bits_room(N, sizeof *out), *up_grad = bits_room(N, sizeof *out);
+    for (int k = 0; k < ER_ACTIVATION_COUNT; k++) {
+        enum er_activation kind = (enum er_activation)k;
+        char name[64];
+        snprintf(name, sizeof name, "activate.%s", kinds[k]);
+        er_activate(out, x, N, kind);
+        emit_floats(out, N, name);
+        snprintf(name, sizeof name, "activate_back.%s", kinds[k]);
+        er_activate_back(out, d, x, N, kind);
+        emit_floats(out, N, name);
+        if (kind == ER_SILU) continue; /* swiglu */
+        snprintf(name, sizeof name, "gated.%s", kinds[k]);
+        er_gated(out, x, up, N, kind);
+        emit_floats(out, N, name);
+        er_gated_back(gate_grad, up_grad, d, x, up, N, kind);
+        snprintf(name, sizeof name, "gated_back.%s.gate", kinds[k]);
+        emit_floats(gate_grad, N, name);
+        snprintf(name, sizeof name, "gated_back.%s.up", kinds[k]);
+        emit_floats(up_grad, N, name);
+    }
+    er_scale(x, N, 7.3f);
+    emit_floats(x, N, "scale");
+    er_softcap(x, N, 30.0f);
+    emit_floats(x, N, "softcap");
+    er_softcap_back(d, x, N, 30.0f);
+    emit_floats(d, N, "softcap_back");
+}
+
+static void layer_norms(int64_t m, int64_t n)
+{
+    float *x = bits_noises(44, m * n, 0), *gain = bits_noises(45, n, 0), *shift = bits_noises(46, n, 0);
+    float *y = bits_room(m * n, sizeof *y), *dy = bits_noises(47, m * n, 0), *dx = bits_noises(48, m * n, 0);
+    size_t bytes = (size_t)(m * n) * sizeof *x;
+    for (int64_t i = 0; i < n; i++) x[i] += 100.0f;
+    er_layer_norm(y, x, gain, shift, m, n, 1e-5f);
+    emit(y, bytes, "layer_norm.%lldx%lld", (long long)m, (long long)n);
+    er_add_bias(y, shift, m, n);
+    emit(y, bytes, "add_bias.%lldx%lld", (long long)m, (long long)n);
+    er_layer_norm_back(dx, dy, x, gain, m, n, 1e-5f, 1);
+    emit(dx, bytes, "layer_norm_back.%lldx%lld.accumulate", (long long)m, (long long)n);
+    er_layer_norm_back(dx, dy, x, gain, m, n, 1e-5f, 0);
+    emit(dx, bytes, "layer_norm_back.%lldx%lld", (long long)m, (long long)n);
+}
+
 static void norms(int64_t m, int64_t n)
 {
     float *x = bits_noises(25, m * n, 0), *gain = bits_noises(26, n, 0), *y = bits_room(m * n, sizeof *y);
@@ -233,7 +298,8 @@ static void norms(int64_t m, int64_t n)
     emit(dx, bytes, "rms_norm_back.%lldx%lld", (long long)m, (long long)n);
 }
 
-static void attention(int64_t dim, int64_t count, int64_t split)
+/* pairs and cap beside 0 are named in the lines. */
+static void attention(int64_t dim, int64_t count, int64_t split, int pairs, float cap)
 {
     enum { HEADS = 3 };
     int64_t stride = HEADS * dim + 5, own = count - split, half = dim / 2;
@@ -247,24 +313,25 @@ static void attention(int64_t dim, int64_t count, int64_t split)
         angle[i] = (float)er_math_cos(17.0 * er_math_pow(10000.0, -(double)i / (double)half));
         angle[half + i] = (float)er_math_sin(17.0 * er_math_pow(10000.0, -(double)i / (double)half));
     }
-    er_rope(q, angle, angle + half, HEADS, dim, dim, 0, 0);
-    er_rope(dy, angle, angle + half, HEADS, dim, dim, 1, 0);
+    er_rope(q, angle, angle + half, HEADS, dim, dim, 0, pairs);
+    er_rope(dy, angle, angle + half, HEADS, dim, dim, 1, pairs);
     for (int64_t h = 0; h < HEADS; h++) {
         er_seen seen = {k + h * dim, v + h * dim, k + h * dim + split * stride, v + h * dim + split * stride, split,
-                        count, stride, 0.0f};
+                        count, stride, cap};
         er_attend(out + h * dim, weights + h * count, q + h * dim, &seen, dim, 0.37f);
         er_attend_back(q_grad + h * dim, k_grad + h * dim, v_grad + h * dim, stride, dy + h * dim, weights + h * count,
                        scratch, q + h * dim, &seen, dim, 0.37f);
     }
     long long a = dim, b = count, c = split;
+    const char *turn = pairs ? ".pairs" : "", *bent = cap != 0.0f ? ".cap" : "";
     size_t head = HEADS * (size_t)dim * sizeof *q, rows = (size_t)(own * stride) * sizeof *k_grad;
-    emit(q, head, "rope.%lldx%lld+%lld", a, c, b - c);
-    emit(dy, head, "rope.%lldx%lld+%lld.inverse", a, c, b - c);
-    emit(out, head, "attend.%lldx%lld+%lld", a, c, b - c);
-    emit(weights, (size_t)(HEADS * count) * sizeof *weights, "attend.%lldx%lld+%lld.weights", a, c, b - c);
-    emit(q_grad, head, "attend_back.%lldx%lld+%lld.q", a, c, b - c);
-    emit(k_grad, rows, "attend_back.%lldx%lld+%lld.k", a, c, b - c);
-    emit(v_grad, rows, "attend_back.%lldx%lld+%lld.v", a, c, b - c);
+    emit(q, head, "rope%s.%lldx%lld+%lld", turn, a, c, b - c);
+    emit(dy, head, "rope%s.%lldx%lld+%lld.inverse", turn, a, c, b - c);
+    emit(out, head, "attend%s.%lldx%lld+%lld", bent, a, c, b - c);
+    emit(weights, (size_t)(HEADS * count) * sizeof *weights, "attend%s.%lldx%lld+%lld.weights", bent, a, c, b - c);
+    emit(q_grad, head, "attend_back%s.%lldx%lld+%lld.q", bent, a, c, b - c);
+    emit(k_grad, rows, "attend_back%s.%lldx%lld+%lld.k", bent, a, c, b - c);
+    emit(v_grad, rows, "attend_back%s.%lldx%lld+%lld.v", bent, a, c, b - c);
 }
 
 void bits_kernels(void)
@@ -276,9 +343,14 @@ void bits_kernels(void)
     products();
     reductions();
     element_wise();
+    activations();
     norms(3, 64);
     norms(130, 1000);
-    attention(16, 37, 0);
-    attention(64, 21, 13);
-    attention(90, 5, 2);
+    layer_norms(3, 64);
+    layer_norms(131, 999);
+    attention(16, 37, 0, 0, 0.0f);
+    attention(64, 21, 13, 0, 0.0f);
+    attention(90, 5, 2, 0, 0.0f);
+    attention(32, 137, 30, 1, 2.0f);
+    attention(90, 7, 3, 1, 50.0f);
 }

@@ -86,18 +86,6 @@ static void test_element_wise(void **state)
         for (int i = 0; i < N; i++) got[i] = y[i], want[i] = fmaf(0.3f, x[i], y[i]);
         er_axpy(got, 0.3f, x, N);
         assert_memory_equal(got, want, sizeof want);
-        for (int i = 0; i < N; i++) {
-            float g = 30 * x[i];
-            want[i] = g / (1.0f + er_math_expf(-g)) * y[i];
-            x[i] = g;
-        }
-        er_gated(got, x, y, N, ER_SILU);
-        assert_memory_equal(got, want, sizeof want);
-        for (int i = 0; i < N; i++) {
-            double g = (double)x[i], silu = g / (1 + exp(-g)) * (double)y[i];
-            assert_true(fabs(silu - (double)got[i]) <= 4e-7 * fabs(silu) + 1e-12);
-            x[i] /= 30;
-        }
     }
     free(x), free(y);
 }
@@ -145,52 +133,156 @@ static void test_rms_norm(void **state)
     free(x), free(gain), free(dy);
 }
 
-static void test_swiglu_back(void **state)
+/* sum of dy . layer norm of x without its shift, in doubles */
+static double layer_loss(const float *x, const float *gain, const float *dy, int64_t n, double eps)
 {
-    (void)state;
-    enum { N = 83 };
-    float *gate = noises(N), *up = noises(N), *d = noises(N), dg[N], du[N], first[2][N];
-    for (int i = 0; i < N; i++) gate[i] *= 8;
+    double mean = 0, square = 0, sum = 0;
+    for (int64_t i = 0; i < n; i++) mean += (double)x[i] / (double)n;
+    for (int64_t i = 0; i < n; i++) square += ((double)x[i] - mean) * ((double)x[i] - mean);
+    double r = sqrt(square / (double)n + eps);
+    for (int64_t i = 0; i < n; i++) sum += (double)gain[i] * ((double)x[i] - mean) / r * (double)dy[i];
+    return sum;
+}
+
+/* The contract in plain loops. */
+static void naive_layer_norm(float *y, const float *x, const float *gain, const float *shift, int64_t n, float eps)
+{
+    float lane[16] = {0}, square[16] = {0};
+    for (int64_t i = 0; i < n; i++) lane[i % 16] += x[i];
+    float mean = tree(lane) / (float)n;
+    for (int64_t i = 0; i < n; i++) square[i % 16] = fmaf(x[i] - mean, x[i] - mean, square[i % 16]);
+    float r = sqrtf(tree(square) / (float)n + eps);
+    for (int64_t i = 0; i < n; i++) y[i] = fmaf(gain[i], (x[i] - mean) / r, shift[i]);
+}
+
+static void check_layer_norm(int64_t n)
+{
+    enum { M = 3 };
+    const float eps = 1e-5f;
+    size_t bytes = sizeof(float) * (size_t)(M * n);
+    float *x = noises(M * n), *gain = noises(n), *shift = noises(n), *dy = noises(M * n), *y = noises(M * n);
+    float *want = noises(M * n), *dx = noises(M * n), *first = noises(M * n);
+    for (int64_t i = 0; i < M * n; i++) x[i] += i < n ? 40.0f : 0.1f; /* far from zero, too */
     int seen = 0;
+    for (int64_t row = 0; row < M; row++) naive_layer_norm(want + row * n, x + row * n, gain, shift, n, eps);
     for (int isa = 0; isa < ISAS; isa++) {
         if (!start(isa)) continue;
-        er_gated_back(dg, du, d, gate, up, N, ER_SILU);
-        for (int i = 0; i < N; i++) {
-            double g = (double)gate[i], h = 1e-5, u = (double)up[i], scale = (double)d[i];
-            double slope = ((g + h) / (1 + exp(-g - h)) - (g - h) / (1 + exp(-g + h))) / (2 * h);
-            assert_true(fabs(slope * u * scale - (double)dg[i]) < 1e-6);
-            assert_true(fabs(g / (1 + exp(-g)) * scale - (double)du[i]) < 2e-6);
-        }
-        if (!seen++) memcpy(first[0], dg, sizeof dg), memcpy(first[1], du, sizeof du);
-        assert_memory_equal(first[0], dg, sizeof dg);
-        assert_memory_equal(first[1], du, sizeof du);
+        er_layer_norm(y, x, gain, shift, M, n, eps);
+        assert_memory_equal(y, want, bytes);
+        er_layer_norm_back(dx, dy, x, gain, M, n, eps, 0);
+        if (!seen++) memcpy(first, dx, bytes);
+        assert_memory_equal(dx, first, bytes);
+        memcpy(dx, dy, bytes);
+        er_layer_norm_back(dx, dx, x, gain, M, n, eps, 0); /* in place */
+        assert_memory_equal(dx, first, bytes);
+        memcpy(dx, y, bytes);
+        er_layer_norm_back(dx, dy, x, gain, M, n, eps, 1);
+        for (int64_t i = 0; i < M * n; i++) assert_true(dx[i] == y[i] + first[i]);
+        memcpy(y, x, bytes);
+        er_layer_norm(y, y, gain, shift, M, n, eps);
+        assert_memory_equal(y, want, bytes);
     }
-    free(gate), free(up), free(d);
+    for (int64_t i = 0; i < M * n; i++) {
+        float *row = x + i / n * n, keep = x[i];
+        const float *back = dy + i / n * n, h = 0x1p-10f;
+        x[i] = keep + h;
+        double up = layer_loss(row, gain, back, n, (double)eps);
+        x[i] = keep - h;
+        double down = layer_loss(row, gain, back, n, (double)eps);
+        x[i] = keep;
+        assert_true(fabs((up - down) / 0x1p-9 - (double)first[i]) < (n > 1 ? 2e-4 : 1e-6));
+    }
+    free(x), free(gain), free(shift), free(dy), free(y), free(want), free(dx), free(first);
+}
+
+static void test_layer_norm(void **state)
+{
+    (void)state;
+    static const int64_t lengths[] = {1, 7, 15, 16, 17, 33, 100};
+    for (int l = 0; l < 7; l++) check_layer_norm(lengths[l]);
+    for (int isa = 0; isa < ISAS; isa++) {
+        float x[40], gain[40], shift[40], y[40];
+        if (!start(isa)) continue;
+        for (int i = 0; i < 40; i++) x[i] = 1e4f, gain[i] = 2, shift[i] = (float)i;
+        er_layer_norm(y, x, gain, shift, 1, 40, 1e-5f); /* no variance: the shift remains */
+        assert_memory_equal(y, shift, sizeof y);
+        x[3] = NAN;
+        er_layer_norm(y, x, gain, shift, 1, 40, 1e-5f);
+        for (int i = 0; i < 40; i++) assert_true(isnan(y[i]));
+    }
+}
+
+static void test_bias_and_scale(void **state)
+{
+    (void)state;
+    enum { M = 5, N = 100 };
+    for (int64_t n = 1; n <= N; n += n < 33 ? 1 : 67) {
+        float *x = noises(M * N), *bias = noises(N), got[M * N], want[M * N];
+        for (int isa = 0; isa < ISAS; isa++) {
+            if (!start(isa)) continue;
+            memcpy(got, x, sizeof got), memcpy(want, x, sizeof want);
+            for (int64_t i = 0; i < M * n; i++) want[i] = x[i] + bias[i % n];
+            er_add_bias(got, bias, M, n);
+            assert_memory_equal(got, want, sizeof want);
+            for (int64_t i = 0; i < n; i++) want[i] *= -0.37f;
+            er_scale(got, n, -0.37f);
+            assert_memory_equal(got, want, sizeof want);
+        }
+        free(x), free(bias);
+    }
+}
+
+/* Enough rows for several threads: the bits are those of one. */
+static void test_row_threads(void **state)
+{
+    (void)state;
+    enum { M = 301, N = 400 };
+    int before = omp_get_max_threads();
+    float *x = noises(M * N), *gain = noises(N), *shift = noises(N), *out[2][2];
+    for (int i = 0; i < 4; i++) out[i / 2][i % 2] = noises(M * N);
+    for (int threads = 1; threads <= 3; threads++) {
+        float **now = out[threads > 1];
+        omp_set_num_threads(threads);
+        er_layer_norm(now[0], x, gain, shift, M, N, 1e-5f);
+        er_layer_norm_back(now[1], x, now[0], gain, M, N, 1e-5f, 0);
+        er_add_bias(now[0], shift, M, N);
+        for (int r = 0; r < 2; r++) assert_memory_equal(out[0][r], now[r], sizeof *x * M * N);
+    }
+    omp_set_num_threads(before);
+    for (int i = 0; i < 4; i++) free(out[i / 2][i % 2]);
+    free(x), free(gain), free(shift);
+    er_kernels_stop();
 }
 
 /* --- positions and attention -------------------------------------------------------------------------------------- */
-static void test_rope(void **state)
+static void check_rope(int pairs, int dim)
 {
-    (void)state;
-    enum { HEADS = 3, WIDTH = 24, DIM = 20 };
-    float *x = noises(HEADS * WIDTH), y[HEADS * WIDTH], c[DIM / 2], s[DIM / 2], want[HEADS * WIDTH];
-    for (int i = 0; i < DIM / 2; i++) c[i] = cosf(0.3f * (float)i), s[i] = sinf(0.3f * (float)i);
+    enum { HEADS = 3, WIDTH = 44 };
+    float *x = noises(HEADS * WIDTH), y[HEADS * WIDTH], c[WIDTH], s[WIDTH], want[HEADS * WIDTH];
+    for (int i = 0; i < dim / 2; i++) c[i] = cosf(0.3f * (float)i + 0.1f), s[i] = sinf(0.3f * (float)i + 0.1f);
     memcpy(want, x, sizeof want);
     for (int h = 0; h < HEADS; h++)
-        for (int i = 0; i < DIM / 2; i++) {
-            float a = x[h * WIDTH + i], b = x[h * WIDTH + i + DIM / 2];
-            want[h * WIDTH + i] = a * c[i] - b * s[i];
-            want[h * WIDTH + i + DIM / 2] = b * c[i] + a * s[i];
+        for (int i = 0; i < dim / 2; i++) {
+            int first = h * WIDTH + (pairs ? 2 * i : i), second = pairs ? first + 1 : first + dim / 2;
+            want[first] = x[first] * c[i] - x[second] * s[i];
+            want[second] = x[second] * c[i] + x[first] * s[i];
         }
     for (int isa = 0; isa < ISAS; isa++) {
         if (!start(isa)) continue;
         memcpy(y, x, sizeof y);
-        er_rope(y, c, s, HEADS, WIDTH, DIM, 0, 0);
+        er_rope(y, c, s, HEADS, WIDTH, dim, 0, pairs);
         assert_memory_equal(y, want, sizeof y);
-        er_rope(y, c, s, HEADS, WIDTH, DIM, 1, 0);
+        er_rope(y, c, s, HEADS, WIDTH, dim, 1, pairs);
         for (int i = 0; i < HEADS * WIDTH; i++) assert_true(fabsf(y[i] - x[i]) < 1e-6f);
     }
     free(x);
+}
+
+static void test_rope(void **state)
+{
+    (void)state;
+    for (int pairs = 0; pairs < 2; pairs++)
+        for (int dim = 2; dim <= 44; dim += 2) check_rope(pairs, dim);
 }
 
 static const float *row_of(const er_seen *seen, int64_t p, int value)
@@ -203,10 +295,11 @@ static const float *row_of(const er_seen *seen, int64_t p, int value)
 static double attend_loss(const float *q, const er_seen *seen, int64_t dim, double scale, const float *out_grad,
                           double *out)
 {
-    double score[64], most = -1e300, sum = 0, loss = 0;
+    double score[160], most = -1e300, sum = 0, loss = 0;
     for (int64_t p = 0; p < seen->count; p++) {
         score[p] = 0;
         for (int64_t i = 0; i < dim; i++) score[p] += (double)q[i] * (double)row_of(seen, p, 0)[i] * scale;
+        if (seen->cap != 0) score[p] = (double)seen->cap * tanh(score[p] / (double)seen->cap);
         if (score[p] > most) most = score[p];
     }
     for (int64_t p = 0; p < seen->count; p++) sum += score[p] = exp(score[p] - most);
@@ -230,7 +323,7 @@ static void nudge(float *at, const float *q, const er_seen *seen, int64_t dim, c
     assert_true(fabs((up - down) / 0x1p-8 - (double)got) < 2e-5);
 }
 
-static void check_attend(int64_t split, int64_t count, int64_t dim)
+static void check_attend(int64_t split, int64_t count, int64_t dim, float cap)
 {
     int64_t stride = dim + 5;
     size_t bytes = sizeof(float) * (size_t)(count * stride);
@@ -239,7 +332,7 @@ static void check_attend(int64_t split, int64_t count, int64_t dim)
     float *out = noises(dim), *w = noises(count), *scratch = noises(count), *dq = noises(dim);
     float *dk = noises(count * stride), *dv = noises(count * stride), *first[5] = {NULL};
     size_t sizes[5] = {sizeof *out * (size_t)dim, sizeof *w * (size_t)count, sizeof *dq * (size_t)dim, bytes, bytes};
-    er_seen seen = {k0, v0, k, v, split, count, stride, 0.0f};
+    er_seen seen = {k0, v0, k, v, split, count, stride, cap};
     double *exact = get((size_t)dim, sizeof *exact);
     attend_loss(q, &seen, dim, 0.25, d, exact);
     for (int isa = 0; isa < ISAS; isa++) {
@@ -271,12 +364,17 @@ static void check_attend(int64_t split, int64_t count, int64_t dim)
 static void test_attend(void **state)
 {
     (void)state;
-    check_attend(0, 1, 16);
-    check_attend(0, 23, 64);
-    check_attend(7, 40, 64);
-    check_attend(16, 33, 99);
-    check_attend(12, 12, 8); /* nothing of its own */
-    check_attend(1, 50, 84);
+    static const float caps[] = {0.0f, 50.0f, 0.8f}; /* none; almost none; most scores bent */
+    for (int c = 0; c < 3; c++) {
+        check_attend(0, 1, 16, caps[c]);
+        check_attend(0, 23, 64, caps[c]);
+        check_attend(7, 40, 64, caps[c]);
+        check_attend(16, 33, 99, caps[c]);
+        check_attend(12, 12, 8, caps[c]); /* nothing of its own */
+        check_attend(1, 50, 84, caps[c]);
+    }
+    check_attend(100, 150, 20, 0.8f); /* on both sides of a chunk of scores that are computed again */
+    check_attend(64, 64, 17, 0.8f);
 }
 
 int main(void)
@@ -286,7 +384,9 @@ int main(void)
         cmocka_unit_test(test_log_sum_exp_corners),
         cmocka_unit_test(test_element_wise),
         cmocka_unit_test(test_rms_norm),
-        cmocka_unit_test(test_swiglu_back),
+        cmocka_unit_test(test_layer_norm),
+        cmocka_unit_test(test_bias_and_scale),
+        cmocka_unit_test(test_row_threads),
         cmocka_unit_test(test_rope),
         cmocka_unit_test(test_attend),
     };
