@@ -30,7 +30,7 @@ const char *er_family_names(void)
     return "llama, mistral, qwen2, qwen3, smollm3, olmo2, phi3, gpt2, gptj, opt, phi, gpt_neox, gemma, gemma2, gemma3_text";
 }
 
-const char *er_family_names_gguf(void) { return "llama, qwen2, qwen3, smollm3, olmo2, phi3, gemma, gemma2, gemma3"; }
+const char *er_family_names_gguf(void) { return "llama, qwen2, qwen3, smollm3, olmo2, phi2, phi3, gpt2, gptneox, gemma, gemma2, gemma3"; }
 
 er_config er_family_start(const er_family *family)
 {

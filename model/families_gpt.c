@@ -7,25 +7,28 @@
                      .mlp_bias = 1, __VA_ARGS__}
 
 /* A matrix with its bias, a norm with its shift. */
-#define MATRIX(which, name, parts, order)                                                                             \
-    {ER_SLOT_MATRIX, which, name ".weight", NULL, parts, order, 0, NULL},                                             \
-    {ER_SLOT_BIAS, which, name ".bias", NULL, parts, order, 0, NULL}
-#define NORM(which, name, when)                                                                                       \
-    {ER_SLOT_GAIN, which, name ".weight", NULL, 1, 0, 0, when},                                                       \
-    {ER_SLOT_SHIFT, which, name ".bias", NULL, 1, 0, 0, when}
+#define MATRIX(which, name, gguf, parts, order)                                                                       \
+    {ER_SLOT_MATRIX, which, name ".weight", gguf ".weight", parts, order, 0, NULL},                                   \
+    {ER_SLOT_BIAS, which, name ".bias", gguf ".bias", parts, order, 0, NULL}
+#define NORM(which, name, gguf, when)                                                                                 \
+    {ER_SLOT_GAIN, which, name ".weight", gguf ".weight", 1, 0, 0, when},                                             \
+    {ER_SLOT_SHIFT, which, name ".bias", gguf ".bias", 1, 0, 0, when}
 #define FINAL(name, when)                                                                                             \
-    {ER_SLOT_FINAL_GAIN, 0, name ".weight", NULL, 1, 0, 0, when},                                                     \
-    {ER_SLOT_FINAL_SHIFT, 0, name ".bias", NULL, 1, 0, 0, when}
-#define ONCE(kind, name, when) {kind, 0, name, NULL, 1, 0, 0, when}
+    {ER_SLOT_FINAL_GAIN, 0, name ".weight", "output_norm.weight", 1, 0, 0, when},                                     \
+    {ER_SLOT_FINAL_SHIFT, 0, name ".bias", "output_norm.bias", 1, 0, 0, when}
+#define ONCE(kind, name, gguf, when) {kind, 0, name, gguf, 1, 0, 0, when}
+#define BLOCKS "blk.%d."
 
 /* --- GPT-2 -------------------------------------------------------------------------------------------------------- */
 
 #define N_SIZES(positions_preset)                                                                                     \
-    {ER_AT(layers), ER_FIELD_INT, "n_layer", NULL, 1, 0}, {ER_AT(hidden), ER_FIELD_INT, "n_embd", NULL, 1, 0},        \
-    {ER_AT(inner), ER_FIELD_INT, "n_inner", NULL, 0, 0}, {ER_AT(heads), ER_FIELD_INT, "n_head", NULL, 1, 0},          \
+    {ER_AT(layers), ER_FIELD_INT, "n_layer", "block_count", 1, 0},                                                   \
+    {ER_AT(hidden), ER_FIELD_INT, "n_embd", "embedding_length", 1, 0},                                                \
+    {ER_AT(inner), ER_FIELD_INT, "n_inner", "feed_forward_length", 0, 0},                                             \
+    {ER_AT(heads), ER_FIELD_INT, "n_head", "attention.head_count", 1, 0},                                             \
     {ER_AT(vocab), ER_FIELD_INT, "vocab_size", NULL, 1, 0},                                                           \
-    {ER_AT(max_positions), ER_FIELD_INT, "n_positions", NULL, 0, positions_preset},                                   \
-    {ER_AT(norm_eps), ER_FIELD_REAL, "layer_norm_epsilon", NULL, 0, 1e-5},                                            \
+    {ER_AT(max_positions), ER_FIELD_INT, "n_positions", "context_length", 0, positions_preset},                       \
+    {ER_AT(norm_eps), ER_FIELD_REAL, "layer_norm_epsilon", "attention.layer_norm_epsilon", 0, 1e-5},                  \
     {ER_AT(activation), ER_FIELD_ACTIVATION, "activation_function", NULL, 0, ER_GELU_TANH}
 
 static const er_field gpt2_fields[] = {N_SIZES(1024), {ER_AT(tied), ER_FIELD_BOOL, "tie_word_embeddings", NULL, 0, 1}};
@@ -35,22 +38,22 @@ static const er_fixed gpt2_fixed[] = {
     {NULL, NULL},
 };
 static const er_slot_row gpt2_rows[] = {
-    ONCE(ER_SLOT_EMBEDDING, "transformer.wte.weight", NULL),
-    ONCE(ER_SLOT_POSITIONS, "transformer.wpe.weight", NULL),
-    NORM(ER_NORM_ATTENTION, "ln_1", NULL),
-    MATRIX(ER_MATRIX_Q, "attn.c_attn", 3, ER_ORDER_CONV1D),
-    MATRIX(ER_MATRIX_O, "attn.c_proj", 1, ER_ORDER_CONV1D),
-    NORM(ER_NORM_MLP, "ln_2", NULL),
-    MATRIX(ER_MATRIX_UP, "mlp.c_fc", 1, ER_ORDER_CONV1D),
-    MATRIX(ER_MATRIX_DOWN, "mlp.c_proj", 1, ER_ORDER_CONV1D),
+    ONCE(ER_SLOT_EMBEDDING, "transformer.wte.weight", "token_embd.weight", NULL),
+    ONCE(ER_SLOT_POSITIONS, "transformer.wpe.weight", "position_embd.weight", NULL),
+    NORM(ER_NORM_ATTENTION, "ln_1", "attn_norm", NULL),
+    MATRIX(ER_MATRIX_Q, "attn.c_attn", "attn_qkv", 3, ER_ORDER_CONV1D),
+    MATRIX(ER_MATRIX_O, "attn.c_proj", "attn_output", 1, ER_ORDER_CONV1D),
+    NORM(ER_NORM_MLP, "ln_2", "ffn_norm", NULL),
+    MATRIX(ER_MATRIX_UP, "mlp.c_fc", "ffn_up", 1, ER_ORDER_CONV1D),
+    MATRIX(ER_MATRIX_DOWN, "mlp.c_proj", "ffn_down", 1, ER_ORDER_CONV1D),
     FINAL("transformer.ln_f", NULL),
-    ONCE(ER_SLOT_HEAD, "lm_head.weight", er_when_untied),
+    ONCE(ER_SLOT_HEAD, "lm_head.weight", "output.weight", er_when_untied),
 };
 /* causal masks are buffers of old checkpoints */
 static const char *const gpt2_ignored[] = {".attn.bias", ".attn.masked_bias", "lm_head.weight", NULL};
 const er_family er_family_gpt2 = {
-    "gpt2", NULL, "GPT2LMHeadModel", PRESET(.positions = ER_POSITION_LEARNED), gpt2_fields, ER_COUNT(gpt2_fields),
-    50256, 50256, gpt2_fixed, NULL, "transformer.", "transformer.h.%d.", NULL, gpt2_rows, ER_COUNT(gpt2_rows),
+    "gpt2", "gpt2", "GPT2LMHeadModel", PRESET(.positions = ER_POSITION_LEARNED), gpt2_fields, ER_COUNT(gpt2_fields),
+    50256, 50256, gpt2_fixed, NULL, "transformer.", "transformer.h.%d.", BLOCKS, gpt2_rows, ER_COUNT(gpt2_rows),
     gpt2_ignored, NULL, NULL};
 
 /* --- GPT-J -------------------------------------------------------------------------------------------------------- */
@@ -62,17 +65,17 @@ static const er_field gptj_fields[] = {
 };
 static const er_fixed plain_fixed[] = {{"quantization_config", "null"}, {NULL, NULL}};
 static const er_slot_row gptj_rows[] = {
-    ONCE(ER_SLOT_EMBEDDING, "transformer.wte.weight", NULL),
-    NORM(ER_NORM_ATTENTION, "ln_1", NULL),
+    ONCE(ER_SLOT_EMBEDDING, "transformer.wte.weight", "token_embd.weight", NULL),
+    NORM(ER_NORM_ATTENTION, "ln_1", "attn_norm", NULL),
     {ER_SLOT_MATRIX, ER_MATRIX_K, "attn.k_proj.weight", NULL, 1, 0, 0, NULL},
     {ER_SLOT_MATRIX, ER_MATRIX_V, "attn.v_proj.weight", NULL, 1, 0, 0, NULL},
     {ER_SLOT_MATRIX, ER_MATRIX_Q, "attn.q_proj.weight", NULL, 1, 0, 0, NULL},
     {ER_SLOT_MATRIX, ER_MATRIX_O, "attn.out_proj.weight", NULL, 1, 0, 0, NULL},
-    MATRIX(ER_MATRIX_UP, "mlp.fc_in", 1, 0),
-    MATRIX(ER_MATRIX_DOWN, "mlp.fc_out", 1, 0),
+    MATRIX(ER_MATRIX_UP, "mlp.fc_in", "ffn_up", 1, 0),
+    MATRIX(ER_MATRIX_DOWN, "mlp.fc_out", "ffn_down", 1, 0),
     FINAL("transformer.ln_f", NULL),
-    ONCE(ER_SLOT_HEAD, "lm_head.weight", er_when_untied),
-    ONCE(ER_SLOT_HEAD_BIAS, "lm_head.bias", NULL),
+    ONCE(ER_SLOT_HEAD, "lm_head.weight", "output.weight", er_when_untied),
+    ONCE(ER_SLOT_HEAD_BIAS, "lm_head.bias", "output.bias", NULL),
 };
 static const char *const gptj_ignored[] = {".attn.bias", ".attn.masked_bias", ".attn.embed_positions", "lm_head.weight",
                                            NULL};
@@ -125,22 +128,22 @@ static int when_projected(const er_config *c) { return c->embedding_width != c->
 #define OPT_MATRIX(which, name, when)                                                                                 \
     {ER_SLOT_MATRIX, which, name ".weight", NULL, 1, 0, 0, NULL}, {ER_SLOT_BIAS, which, name ".bias", NULL, 1, 0, 0, when}
 static const er_slot_row opt_rows[] = {
-    ONCE(ER_SLOT_EMBEDDING, "model.decoder.embed_tokens.weight", NULL),
-    ONCE(ER_SLOT_POSITIONS, "model.decoder.embed_positions.weight", NULL),
-    ONCE(ER_SLOT_PROJECT_OUT, "model.decoder.project_out.weight", when_projected),
-    ONCE(ER_SLOT_PROJECT_IN, "model.decoder.project_in.weight", when_projected),
+    ONCE(ER_SLOT_EMBEDDING, "model.decoder.embed_tokens.weight", "token_embd.weight", NULL),
+    ONCE(ER_SLOT_POSITIONS, "model.decoder.embed_positions.weight", "position_embd.weight", NULL),
+    ONCE(ER_SLOT_PROJECT_OUT, "model.decoder.project_out.weight", NULL, when_projected),
+    ONCE(ER_SLOT_PROJECT_IN, "model.decoder.project_in.weight", NULL, when_projected),
     OPT_MATRIX(ER_MATRIX_K, "self_attn.k_proj", er_when_attention_bias),
     OPT_MATRIX(ER_MATRIX_V, "self_attn.v_proj", er_when_attention_bias),
     OPT_MATRIX(ER_MATRIX_Q, "self_attn.q_proj", er_when_attention_bias),
     OPT_MATRIX(ER_MATRIX_O, "self_attn.out_proj", er_when_output_bias),
-    NORM(ER_NORM_ATTENTION, "self_attn_layer_norm", when_pre),
-    NORM(ER_NORM_ATTENTION_OUT, "self_attn_layer_norm", when_post),
+    NORM(ER_NORM_ATTENTION, "self_attn_layer_norm", "attn_norm", when_pre),
+    NORM(ER_NORM_ATTENTION_OUT, "self_attn_layer_norm", "attn_norm", when_post),
     OPT_MATRIX(ER_MATRIX_UP, "fc1", er_when_mlp_bias),
     OPT_MATRIX(ER_MATRIX_DOWN, "fc2", er_when_mlp_bias),
-    NORM(ER_NORM_MLP, "final_layer_norm", when_pre),
-    NORM(ER_NORM_MLP_OUT, "final_layer_norm", when_post),
+    NORM(ER_NORM_MLP, "final_layer_norm", "ffn_norm", when_pre),
+    NORM(ER_NORM_MLP_OUT, "final_layer_norm", "ffn_norm", when_post),
     FINAL("model.decoder.final_layer_norm", when_final),
-    ONCE(ER_SLOT_HEAD, "lm_head.weight", er_when_untied),
+    ONCE(ER_SLOT_HEAD, "lm_head.weight", "output.weight", er_when_untied),
 };
 static const char *const head_ignored[] = {"lm_head.weight", NULL};
 const er_family er_family_opt = {
@@ -163,37 +166,38 @@ static int phi_write(json_t *root, const er_config *c)
 }
 
 static const er_field phi_fields[] = {
-    {ER_AT(layers), ER_FIELD_INT, "num_hidden_layers", NULL, 1, 0},
-    {ER_AT(hidden), ER_FIELD_INT, "hidden_size", NULL, 1, 0},
-    {ER_AT(inner), ER_FIELD_INT, "intermediate_size", NULL, 1, 0},
-    {ER_AT(heads), ER_FIELD_INT, "num_attention_heads", NULL, 1, 0},
-    {ER_AT(kv_heads), ER_FIELD_INT, "num_key_value_heads", NULL, 0, 0},
+    {ER_AT(rope_dim), ER_FIELD_INT, NULL, "rope.dimension_count", 0, 0},
+    {ER_AT(layers), ER_FIELD_INT, "num_hidden_layers", "block_count", 1, 0},
+    {ER_AT(hidden), ER_FIELD_INT, "hidden_size", "embedding_length", 1, 0},
+    {ER_AT(inner), ER_FIELD_INT, "intermediate_size", "feed_forward_length", 1, 0},
+    {ER_AT(heads), ER_FIELD_INT, "num_attention_heads", "attention.head_count", 1, 0},
+    {ER_AT(kv_heads), ER_FIELD_INT, "num_key_value_heads", "attention.head_count_kv", 0, 0},
     {ER_AT(vocab), ER_FIELD_INT, "vocab_size", NULL, 1, 0},
-    {ER_AT(max_positions), ER_FIELD_INT, "max_position_embeddings", NULL, 0, 2048},
+    {ER_AT(max_positions), ER_FIELD_INT, "max_position_embeddings", "context_length", 0, 2048},
     {ER_AT(activation), ER_FIELD_ACTIVATION, "hidden_act", NULL, 0, ER_GELU_TANH},
-    {ER_AT(rope_base), ER_FIELD_REAL, "rope_theta", NULL, 0, 10000},
-    {ER_AT(norm_eps), ER_FIELD_REAL, "layer_norm_eps", NULL, 0, 1e-5},
+    {ER_AT(rope_base), ER_FIELD_REAL, "rope_theta", "rope.freq_base", 0, 10000},
+    {ER_AT(norm_eps), ER_FIELD_REAL, "layer_norm_eps", "attention.layer_norm_epsilon", 0, 1e-5},
     {ER_AT(tied), ER_FIELD_BOOL, "tie_word_embeddings", NULL, 0, 0},
 };
 static const er_fixed phi_fixed[] = {{"qk_layernorm", "false"}, {"quantization_config", "null"}, {NULL, NULL}};
 static const er_slot_row phi_rows[] = {
-    ONCE(ER_SLOT_EMBEDDING, "model.embed_tokens.weight", NULL),
-    MATRIX(ER_MATRIX_Q, "self_attn.q_proj", 1, 0),
-    MATRIX(ER_MATRIX_K, "self_attn.k_proj", 1, 0),
-    MATRIX(ER_MATRIX_V, "self_attn.v_proj", 1, 0),
-    MATRIX(ER_MATRIX_O, "self_attn.dense", 1, 0),
-    MATRIX(ER_MATRIX_UP, "mlp.fc1", 1, 0),
-    MATRIX(ER_MATRIX_DOWN, "mlp.fc2", 1, 0),
-    NORM(ER_NORM_ATTENTION, "input_layernorm", NULL),
+    ONCE(ER_SLOT_EMBEDDING, "model.embed_tokens.weight", "token_embd.weight", NULL),
+    MATRIX(ER_MATRIX_Q, "self_attn.q_proj", "attn_q", 1, 0),
+    MATRIX(ER_MATRIX_K, "self_attn.k_proj", "attn_k", 1, 0),
+    MATRIX(ER_MATRIX_V, "self_attn.v_proj", "attn_v", 1, 0),
+    MATRIX(ER_MATRIX_O, "self_attn.dense", "attn_output", 1, 0),
+    MATRIX(ER_MATRIX_UP, "mlp.fc1", "ffn_up", 1, 0),
+    MATRIX(ER_MATRIX_DOWN, "mlp.fc2", "ffn_down", 1, 0),
+    NORM(ER_NORM_ATTENTION, "input_layernorm", "attn_norm", NULL),
     FINAL("model.final_layernorm", NULL),
-    ONCE(ER_SLOT_HEAD, "lm_head.weight", er_when_untied),
-    ONCE(ER_SLOT_HEAD_BIAS, "lm_head.bias", NULL),
+    ONCE(ER_SLOT_HEAD, "lm_head.weight", "output.weight", er_when_untied),
+    ONCE(ER_SLOT_HEAD_BIAS, "lm_head.bias", "output.bias", NULL),
 };
 static const char *const phi_ignored[] = {".rotary_emb.inv_freq", "lm_head.weight", NULL};
 const er_family er_family_phi = {
-    "phi", NULL, "PhiForCausalLM", PRESET(.block = ER_BLOCK_PARALLEL, .head_bias = 1), phi_fields, ER_COUNT(phi_fields),
-    1, 2, phi_fixed, NULL, "model.", "model.layers.%d.", NULL, phi_rows, ER_COUNT(phi_rows), phi_ignored, phi_read,
-    phi_write};
+    "phi", "phi2", "PhiForCausalLM", PRESET(.block = ER_BLOCK_PARALLEL, .head_bias = 1), phi_fields,
+    ER_COUNT(phi_fields), 1, 2, phi_fixed, NULL, "model.", "model.layers.%d.", BLOCKS, phi_rows, ER_COUNT(phi_rows),
+    phi_ignored, phi_read, phi_write};
 
 /* --- GPT-NeoX, Pythia --------------------------------------------------------------------------------------------- */
 
@@ -217,35 +221,37 @@ static int neox_write(json_t *root, const er_config *c)
 }
 
 static const er_field neox_fields[] = {
-    {ER_AT(layers), ER_FIELD_INT, "num_hidden_layers", NULL, 1, 0},
-    {ER_AT(hidden), ER_FIELD_INT, "hidden_size", NULL, 1, 0},
-    {ER_AT(inner), ER_FIELD_INT, "intermediate_size", NULL, 1, 0},
-    {ER_AT(heads), ER_FIELD_INT, "num_attention_heads", NULL, 1, 0},
+    {ER_AT(rope_dim), ER_FIELD_INT, NULL, "rope.dimension_count", 0, 0},
+    {ER_AT(layers), ER_FIELD_INT, "num_hidden_layers", "block_count", 1, 0},
+    {ER_AT(hidden), ER_FIELD_INT, "hidden_size", "embedding_length", 1, 0},
+    {ER_AT(inner), ER_FIELD_INT, "intermediate_size", "feed_forward_length", 1, 0},
+    {ER_AT(heads), ER_FIELD_INT, "num_attention_heads", "attention.head_count", 1, 0},
     {ER_AT(vocab), ER_FIELD_INT, "vocab_size", NULL, 1, 0},
-    {ER_AT(max_positions), ER_FIELD_INT, "max_position_embeddings", NULL, 0, 2048},
+    {ER_AT(max_positions), ER_FIELD_INT, "max_position_embeddings", "context_length", 0, 2048},
     {ER_AT(activation), ER_FIELD_ACTIVATION, "hidden_act", NULL, 0, ER_GELU_ERF},
-    {ER_AT(rope_base), ER_FIELD_REAL, "rope_theta", NULL, 0, 10000},
-    {ER_AT(norm_eps), ER_FIELD_REAL, "layer_norm_eps", NULL, 0, 1e-5},
+    {ER_AT(rope_base), ER_FIELD_REAL, "rope_theta", "rope.freq_base", 0, 10000},
+    {ER_AT(norm_eps), ER_FIELD_REAL, "layer_norm_eps", "attention.layer_norm_epsilon", 0, 1e-5},
     {ER_AT(attention_bias), ER_FIELD_BOOL, "attention_bias", NULL, 0, 1},
     {ER_AT(output_bias), ER_FIELD_BOOL, "attention_bias", NULL, 0, 1},
     {ER_AT(tied), ER_FIELD_BOOL, "tie_word_embeddings", NULL, 0, 0},
 };
 static const er_slot_row neox_rows[] = {
-    ONCE(ER_SLOT_EMBEDDING, "gpt_neox.embed_in.weight", NULL),
-    NORM(ER_NORM_ATTENTION, "input_layernorm", NULL),
-    NORM(ER_NORM_MLP, "post_attention_layernorm", NULL),
-    {ER_SLOT_MATRIX, ER_MATRIX_Q, "attention.query_key_value.weight", NULL, 3, ER_ORDER_BY_HEAD, 0, NULL},
-    {ER_SLOT_BIAS, ER_MATRIX_Q, "attention.query_key_value.bias", NULL, 3, ER_ORDER_BY_HEAD, 0, er_when_attention_bias},
-    {ER_SLOT_MATRIX, ER_MATRIX_O, "attention.dense.weight", NULL, 1, 0, 0, NULL},
-    {ER_SLOT_BIAS, ER_MATRIX_O, "attention.dense.bias", NULL, 1, 0, 0, er_when_output_bias},
-    MATRIX(ER_MATRIX_UP, "mlp.dense_h_to_4h", 1, 0),
-    MATRIX(ER_MATRIX_DOWN, "mlp.dense_4h_to_h", 1, 0),
+    ONCE(ER_SLOT_EMBEDDING, "gpt_neox.embed_in.weight", "token_embd.weight", NULL),
+    NORM(ER_NORM_ATTENTION, "input_layernorm", "attn_norm", NULL),
+    NORM(ER_NORM_MLP, "post_attention_layernorm", "ffn_norm", NULL),
+    {ER_SLOT_MATRIX, ER_MATRIX_Q, "attention.query_key_value.weight", "attn_qkv.weight", 3, ER_ORDER_BY_HEAD, 0, NULL},
+    {ER_SLOT_BIAS, ER_MATRIX_Q, "attention.query_key_value.bias", "attn_qkv.bias", 3, ER_ORDER_BY_HEAD, 0,
+     er_when_attention_bias},
+    {ER_SLOT_MATRIX, ER_MATRIX_O, "attention.dense.weight", "attn_output.weight", 1, 0, 0, NULL},
+    {ER_SLOT_BIAS, ER_MATRIX_O, "attention.dense.bias", "attn_output.bias", 1, 0, 0, er_when_output_bias},
+    MATRIX(ER_MATRIX_UP, "mlp.dense_h_to_4h", "ffn_up", 1, 0),
+    MATRIX(ER_MATRIX_DOWN, "mlp.dense_4h_to_h", "ffn_down", 1, 0),
     FINAL("gpt_neox.final_layer_norm", NULL),
-    ONCE(ER_SLOT_HEAD, "embed_out.weight", er_when_untied),
+    ONCE(ER_SLOT_HEAD, "embed_out.weight", "output.weight", er_when_untied),
 };
 static const char *const neox_ignored[] = {".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq",
                                            "embed_out.weight", NULL};
 const er_family er_family_gpt_neox = {
-    "gpt_neox", NULL, "GPTNeoXForCausalLM", PRESET(.block = ER_BLOCK_PARALLEL), neox_fields, ER_COUNT(neox_fields), 0, 2,
-    plain_fixed, NULL, "gpt_neox.", "gpt_neox.layers.%d.", NULL, neox_rows, ER_COUNT(neox_rows), neox_ignored, neox_read,
-    neox_write};
+    "gpt_neox", "gptneox", "GPTNeoXForCausalLM", PRESET(.block = ER_BLOCK_PARALLEL), neox_fields, ER_COUNT(neox_fields),
+    0, 2, plain_fixed, NULL, "gpt_neox.", "gpt_neox.layers.%d.", BLOCKS, neox_rows, ER_COUNT(neox_rows), neox_ignored,
+    neox_read, neox_write};

@@ -260,6 +260,33 @@ static int has_tensor(const reader *r, const er_slot_row *row, int64_t layer)
     return er_tensors_find(r->tensors, name) != NULL;
 }
 
+/* Biases that are a matter of config.json are there when one of the first layer's tensors is; a key that stands for two
+ * of them means both. */
+static void read_biases(const reader *r)
+{
+    const er_family *f = r->family;
+    er_config *c = r->c;
+    int seen[ER_MATRIX_COUNT] = {0};
+    for (size_t i = 0; i < f->row_count; i++)
+        if (f->rows[i].kind == ER_SLOT_BIAS && has_tensor(r, &f->rows[i], 0)) seen[f->rows[i].which] = 1;
+    const struct {
+        size_t offset;
+        int seen;
+    } biases[] = {
+        {offsetof(er_config, attention_bias), seen[ER_MATRIX_Q] | seen[ER_MATRIX_K] | seen[ER_MATRIX_V]},
+        {offsetof(er_config, output_bias), seen[ER_MATRIX_O]},
+        {offsetof(er_config, mlp_bias), seen[ER_MATRIX_GATE] | seen[ER_MATRIX_UP] | seen[ER_MATRIX_DOWN]},
+    };
+    for (size_t i = 0; i < f->field_count; i++)
+        for (size_t b = 0; b < sizeof biases / sizeof *biases; b++)
+            if (f->fields[i].offset == biases[b].offset) *er_field_bool(&f->fields[i], c) = biases[b].seen;
+    for (size_t i = 1; i < f->field_count; i++) {
+        const er_field *x = &f->fields[i - 1], *y = &f->fields[i];
+        if (x->type != ER_FIELD_BOOL || y->type != ER_FIELD_BOOL || !x->json || !y->json) continue;
+        if (strcmp(x->json, y->json) == 0) *er_field_bool(x, c) = *er_field_bool(y, c) |= *er_field_bool(x, c);
+    }
+}
+
 /* The vocabulary, an own head and biases show in the tensors alone. */
 static int read_tensors(const reader *r, er_err *err)
 {
@@ -271,11 +298,8 @@ static int read_tensors(const reader *r, er_err *err)
             return er_fail(err, ER_E_FORMAT, "%s: tensor '%s' is missing", r->g->path, row->gguf);
         if (t) c->vocab = t->shape[0];
         if (row->kind == ER_SLOT_HEAD) c->tied = !has_tensor(r, row, -1);
-        if (row->kind != ER_SLOT_BIAS || !row->when || !has_tensor(r, row, 0)) continue;
-        if (row->which <= ER_MATRIX_V) c->attention_bias = 1;
-        else if (row->which == ER_MATRIX_O) c->output_bias = 1;
-        else c->mlp_bias = 1;
     }
+    read_biases(r);
     return 0;
 }
 
