@@ -29,7 +29,8 @@ typedef struct er_target_loss {
     float probability; /* mean over rows of exp(-nll_i) */
 } er_target_loss;
 typedef struct er_target {
-    float *value;      /* (d): v* = target_init + delta; NULL when the request failed */
+    float *value;      /* (d): v* = target_init + delta, of the stream after the block, or of the edited matrix's output
+                          (ROME, and every method where a norm follows: editors/target.h); NULL when the request failed */
     int64_t steps;     /* losses recorded */
     er_target_loss *loss;
     float init_norm, delta_norm, target_norm;

@@ -21,6 +21,7 @@ typedef struct texts {
     float *x;         /* (tokens, d) */
     float *keys;      /* (rows, f): input of the down projection at the subject */
     float *outputs;   /* (count, d): its output at the plain texts, NULL where nobody asks */
+    int64_t last;     /* where run_plain listens */
 } texts;
 
 static void texts_free(texts *t)
@@ -111,6 +112,20 @@ static int run_all(texts *t, const er_view *view, er_work *work, er_err *err)
     return code;
 }
 
+static int listen_plain(void *context, int64_t layer, enum er_matrix_id which, const float *in, float *out,
+                        int64_t tokens, er_err *err)
+{
+    texts *t = context;
+    int64_t token = 0;
+    (void)which, (void)in, (void)tokens, (void)err;
+    if (layer != t->last || !t->outputs) return 0;
+    for (int64_t i = 0; i < t->count; i++) {
+        token += t->length[i];
+        memcpy(t->outputs + i * t->d, out + (token - 1) * t->d, (size_t)t->d * sizeof *out);
+    }
+    return 0;
+}
+
 /* The plain texts move to the front of x (and of spans and lengths) and run on through blocks layer+1 .. last. */
 static int run_plain(texts *t, const er_view *view, int64_t last, er_work *work, er_err *err)
 {
@@ -125,9 +140,11 @@ static int run_plain(texts *t, const er_view *view, int64_t last, er_work *work,
         to += count;
     }
     if (last == t->layer) return 0;
+    t->last = last;
     er_cache *cache;
+    er_tap tap = {.context = t, .forward = listen_plain, .matrices = 1u << ER_MATRIX_DOWN};
     ER_TRY(er_cache_new(&cache, view->model, t->count, t->length, t->layer + 1, last + 1, err));
-    int code = er_forward(view, cache, t->spans, t->count, t->x, t->layer + 1, last + 1, NULL, NULL, work, err);
+    int code = er_forward(view, cache, t->spans, t->count, t->x, t->layer + 1, last + 1, NULL, &tap, work, err);
     er_cache_free(cache);
     return code;
 }
@@ -153,7 +170,7 @@ static int memit_chunk(texts *t, const er_view *view, int64_t last, float *keys,
             out[j] = n > 1 ? (float)(((double)own[j] + mean_at(own, t->f, 1, n, j)) / 2.0) : own[j];
         row += n;
         token += t->length[i];
-        memcpy(out + t->f, t->x + (token - 1) * t->d, (size_t)t->d * sizeof *out);
+        memcpy(out + t->f, t->outputs ? t->outputs + i * t->d : t->x + (token - 1) * t->d, (size_t)t->d * sizeof *out);
     }
     return 0;
 }
@@ -178,11 +195,12 @@ int er_keys_memit(const er_view *view, int64_t layer, int64_t last, const er_pro
                   float *keys, er_work *work, er_err *err)
 {
     const er_config *c = &view->model->config;
+    const int outputs = er_config_norms_output(c);
     int code = 0;
     for (int64_t i = 0, n; !code && i < count; i += n) {
         texts t;
         n = chunk_of(prompts + i, count - i, c->inner);
-        code = texts_make(&t, view, layer, prompts + i, n, 0, err);
+        code = texts_make(&t, view, layer, prompts + i, n, outputs, err);
         if (!code) code = memit_chunk(&t, view, last, keys + i * (c->inner + c->hidden), work, err);
         texts_free(&t);
     }

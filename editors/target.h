@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The value optimisation that every method of the family shares (spec section 4): Adam on delta, added to the residual
- * stream after block `layer` at the subject's last token of every row. */
+ * stream after block `layer` at the subject's last token of every row.
+ *
+ * Where the MLP's output passes a norm before it reaches the stream (er_config_norms_output: Gemma 2 and 3, OLMo 2, OPT
+ * with norms behind its halves), no change of the edited matrix makes a chosen change of the stream: the norm sees the
+ * whole output and bounds what comes through. There the value of every method is the output of the edited matrix, its
+ * bias included: t0 is read there, delta is added there, and the residual of MEMIT and AlphaEdit is what that output
+ * lacks (editors/keys.h). */
 #ifndef ER_EDITORS_TARGET_H
 #define ER_EDITORS_TARGET_H
 
@@ -8,7 +14,7 @@
 
 enum er_target_init {
     ER_INIT_BLOCK_OUTPUT, /* MEMIT family: t0 = residual stream after the block, at row 0 */
-    ER_INIT_MLP_OUTPUT,   /* ROME: t0 = output of the MLP, at row 0 */
+    ER_INIT_MLP_OUTPUT,   /* ROME, and every method where that output passes a norm: t0 = output of the MLP, at row 0 */
 };
 
 /* Requests of a unit run in lockstep; a finished one leaves. `lanes` bounds how many run side by side (0: all); it

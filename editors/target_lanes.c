@@ -78,12 +78,14 @@ static void read_init(const init_reader *r, const float *from)
     }
 }
 
+static int reads_output(const er_lanes *l) { return l->at_output || l->plan->init == ER_INIT_MLP_OUTPUT; }
+
 static int see_mlp(void *context, int64_t layer, enum er_matrix_id which, const float *in, float *out,
                    int64_t tokens, er_err *err)
 {
     const init_reader *r = context;
     (void)in, (void)tokens, (void)which, (void)err;
-    if (layer == r->l->plan->layer && r->l->plan->init == ER_INIT_MLP_OUTPUT) read_init(r, out);
+    if (layer == r->l->plan->layer && reads_output(r->l)) read_init(r, out);
     return 0;
 }
 
@@ -91,17 +93,19 @@ static int see_block(void *context, int64_t layer, float *x, int64_t tokens, er_
 {
     const init_reader *r = context;
     (void)tokens, (void)err;
-    if (layer == r->l->plan->layer && r->l->plan->init == ER_INIT_BLOCK_OUTPUT) read_init(r, x);
+    if (layer == r->l->plan->layer && !reads_output(r->l)) read_init(r, x);
     return 0;
 }
 
-/* Keys and values of the positions before the subject, blocks from..: constants of all steps. */
-static int cache_earlier(er_lanes *l, const float *x, const int64_t *first, er_err *err)
+/* What a step starts from: the stream x before block `from`, cut at the first active position of each row. Its end is
+ * kept; of its beginning the keys and values in the blocks from.., constants of all steps. */
+static int keep_base(er_lanes *l, const float *x, const int64_t *first, er_err *err)
 {
     const int64_t d = l->view->model->config.hidden, top = l->view->model->config.layers;
     int64_t tokens = 0;
-    for (int64_t r = 0; r < l->rows; r++) tokens += l->start[r];
-    float *earlier = NULL;
+    float *earlier = NULL, *to = l->x_base;
+    for (int64_t r = 0; r < l->rows; to += active(l, r) * d, tokens += l->start[r], r++)
+        memcpy(to, x + (first[r] + l->start[r]) * d, (size_t)(active(l, r) * d) * sizeof *x);
     ER_TRY(er_alloc(&earlier, (size_t)(tokens * d), err));
     int64_t t = 0;
     for (int64_t r = 0; r < l->rows; r++) {
@@ -114,7 +118,14 @@ static int cache_earlier(er_lanes *l, const float *x, const int64_t *first, er_e
     return code;
 }
 
-/* Blocks below `from` once over whole rows, target_init on the way. */
+static int run_whole(er_lanes *l, er_cache *cache, float *x, int64_t from, int64_t to, const er_tap *tap, er_err *err)
+{
+    for (int64_t r = 0; r < l->rows; r++) l->spans[r] = (er_span){r, 0, l->text[r]->count};
+    return er_forward(l->view, cache, l->spans, l->rows, x, from, to, NULL, tap, l->work, err);
+}
+
+/* Blocks up to `layer` once over whole rows, target_init on the way; what steps start from is kept before block `from`,
+ * which may be one of them. */
 static int run_lower(er_lanes *l, er_err *err)
 {
     const er_model *m = l->view->model;
@@ -128,7 +139,6 @@ static int run_lower(er_lanes *l, er_err *err)
     for (int64_t r = 0; !code && r < l->rows; r++) {
         first[r] = tokens;
         count[r] = l->text[r]->count;
-        l->spans[r] = (er_span){r, 0, count[r]};
         tokens += count[r];
     }
     init_reader reader = {l, first};
@@ -137,14 +147,9 @@ static int run_lower(er_lanes *l, er_err *err)
     if (!code) code = er_cache_new(&cache, m, l->rows, count, 0, lower, err);
     if (!code) code = er_cache_new(&l->cache, m, l->rows, count, l->from, m->config.layers, err);
     for (int64_t r = 0; !code && r < l->rows; r++) code = er_embed_text(m, x + first[r] * d, l->text[r]->ids, count[r], err);
-    if (!code && l->plan->naive) memcpy(l->x_base, x, (size_t)(tokens * d) * sizeof *x);
-    if (!code) code = er_forward(l->view, cache, l->spans, l->rows, x, 0, lower, NULL, &tap, l->work, err);
-    if (!code && !l->plan->naive) {
-        float *to = l->x_base;
-        for (int64_t r = 0; r < l->rows; to += active(l, r) * d, r++)
-            memcpy(to, x + (first[r] + l->start[r]) * d, (size_t)(active(l, r) * d) * sizeof *x);
-        code = cache_earlier(l, x, first, err);
-    }
+    if (!code) code = run_whole(l, cache, x, 0, l->from, &tap, err);
+    if (!code) code = keep_base(l, x, first, err);
+    if (!code) code = run_whole(l, cache, x, l->from, lower, &tap, err);
     er_cache_free(cache);
     er_free(x);
     return code;
@@ -154,7 +159,8 @@ int er_lanes_open(er_lanes *out, const er_edit_context *edit, const er_view *vie
                   const er_prompt *prompts, int64_t count, er_target *targets, er_work *work, er_err *err)
 {
     *out = (er_lanes){.edit = edit, .view = view, .plan = plan, .count = count, .work = work};
-    out->from = plan->naive ? 0 : plan->layer + 1;
+    out->at_output = er_config_norms_output(&view->model->config);
+    out->from = plan->naive ? 0 : plan->layer + !out->at_output;
     int code = er_arena_new(&out->arena, 0, err);
     if (!code) code = lay_out_rows(out, prompts, targets, err);
     if (!code) code = lay_out_buffers(out, err);

@@ -23,6 +23,7 @@ typedef struct er_lanes {
     const er_edit_context *edit;
     const er_view *view;
     const er_target_plan *plan;
+    int at_output;             /* delta stands in the output of the edited matrix, not in the stream after its block */
     int64_t count, rows, from; /* from: first block that runs in a step */
     er_lane *lane;
     const er_text_row **text;  /* (rows) */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One step of the value optimisation (spec section 4): stream + delta, blocks above, head where it is read, loss,
- * gradient back to delta. */
+/* One step of the value optimisation (spec section 4): stream or output + delta, blocks above, head where it is read,
+ * loss, gradient back to delta. */
 #include "editors/target_lanes.h"
 
 #include "base/memory.h"
@@ -20,9 +20,10 @@ typedef struct tally {
     float nll_row, nll, probability, kl;
 } tally;
 
-/* Naive twin: delta enters by the tap after the edited block. */
+/* Delta enters by a tap where the edited block itself runs in a step: in the naive twin, and where it stands in the
+ * output of the edited matrix. */
 typedef struct injector {
-    const er_lanes *l;
+    er_lanes *l;
     const int64_t *subject; /* token of each row's subject in the step */
 } injector;
 
@@ -35,11 +36,20 @@ static void add_delta(const er_lanes *l, float *x, const int64_t *subject)
     }
 }
 
-static int inject(void *context, int64_t layer, float *x, int64_t tokens, er_err *err)
+static int after_block(void *context, int64_t layer, float *x, int64_t tokens, er_err *err)
 {
     const injector *in = context;
     (void)tokens, (void)err;
-    if (layer == in->l->plan->layer) add_delta(in->l, x, in->subject);
+    if (layer == in->l->plan->layer && !in->l->at_output) add_delta(in->l, x, in->subject);
+    return 0;
+}
+
+static int at_output(void *context, int64_t layer, enum er_matrix_id which, const float *key, float *out,
+                     int64_t tokens, er_err *err)
+{
+    const injector *in = context;
+    (void)which, (void)key, (void)tokens, (void)err;
+    if (layer == in->l->plan->layer && in->l->at_output) add_delta(in->l, out, in->subject);
     return 0;
 }
 
@@ -158,21 +168,42 @@ static void finish_losses(const er_lanes *l, const tally *sums, er_target_loss *
     }
 }
 
-/* dL/ddelta = sum over rows of the gradient at the subject + decay * delta / (|delta| |init|^2). */
-static void collect_gradients(er_lanes *l, const int64_t *subject)
+/* dL/ddelta = sum over rows of the gradient at the subject + decay * delta / (|delta| |init|^2). grad: of what delta was
+ * added to. */
+static void collect_gradients(er_lanes *l, const float *grad, const int64_t *subject)
 {
     const int64_t d = l->view->model->config.hidden;
     for (int64_t i = 0, row = 0; i < l->count; i++) {
         er_lane *lane = &l->lane[i];
         if (!lane->live) continue;
         memset(lane->gradient, 0, (size_t)d * sizeof *lane->gradient);
-        for (int64_t r = 0; r < lane->rows; r++, row++) er_add(lane->gradient, l->x_grad + subject[row] * d, d);
+        for (int64_t r = 0; r < lane->rows; r++, row++) er_add(lane->gradient, grad + subject[row] * d, d);
         double norm = er_norm64(lane->delta, d);
         if (norm > 0)
             er_axpy(lane->gradient,
                     (float)(l->edit->hyper->v_weight_decay / (norm * lane->init_norm * lane->init_norm)), lane->delta,
                     d);
     }
+}
+
+static int collect_at_output(void *context, int64_t layer, enum er_matrix_id which, const float *key,
+                             const float *out_grad, int64_t tokens, er_err *err)
+{
+    const injector *in = context;
+    (void)layer, (void)which, (void)key, (void)tokens, (void)err;
+    collect_gradients(in->l, out_grad, in->subject);
+    return 0;
+}
+
+/* Through the blocks above the edited one; from there on into its matrix, where delta stands in that one's output. */
+static int go_back(er_lanes *l, int64_t rows, const int64_t *subject, const er_tap *tap, er_err *err)
+{
+    const int64_t layer = l->plan->layer, top = l->view->model->config.layers;
+    ER_TRY(er_backward(l->view, l->cache, l->spans, rows, l->x_grad, layer + 1, top, l->tape, NULL, l->work, err));
+    if (l->at_output)
+        return er_backward(l->view, l->cache, l->spans, rows, l->x_grad, layer, layer + 1, l->tape, tap, l->work, err);
+    collect_gradients(l, l->x_grad, subject);
+    return 0;
 }
 
 int er_lanes_step(er_lanes *l, er_target_loss *loss, int gradients, er_err *err)
@@ -189,19 +220,16 @@ int er_lanes_step(er_lanes *l, er_target_loss *loss, int gradients, er_err *err)
     memset(sums, 0, (size_t)l->count * sizeof *sums);
     int64_t rows = gather_live(l, subject), tokens = er_spans_tokens(l->spans, rows);
     injector in = {l, subject};
-    er_tap tap = {.context = &in, .block = inject};
-    if (!l->plan->naive) add_delta(l, l->x, subject);
-    int code = er_forward(l->view, l->cache, l->spans, rows, l->x, l->from, c->layers, gradients ? l->tape : NULL,
-                          l->plan->naive ? &tap : NULL, l->work, err);
+    er_tap tap = {.context = &in, .forward = at_output, .block = after_block, .backward = collect_at_output,
+                  .matrices = 1u << ER_MATRIX_DOWN};
+    if (l->from > l->plan->layer) add_delta(l, l->x, subject);
+    int code = er_forward(l->view, l->cache, l->spans, rows, l->x, l->from, c->layers, gradients ? l->tape : NULL, &tap,
+                          l->work, err);
     int64_t count = list_readings(l, subject, list);
     if (gradients) memset(l->x_grad, 0, (size_t)(tokens * c->hidden) * sizeof *l->x_grad);
     if (!code) code = read_logits(l, list, count, sums, gradients, err);
     if (!code) finish_losses(l, sums, loss);
-    if (!code && gradients) {
-        code = er_backward(l->view, l->cache, l->spans, rows, l->x_grad, l->plan->layer + 1, c->layers, l->tape, NULL,
-                           l->work, err);
-        if (!code) collect_gradients(l, subject);
-    }
+    if (!code && gradients) code = go_back(l, rows, subject, &tap, err);
     er_arena_release(l->arena, mark);
     return code;
 }
