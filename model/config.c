@@ -146,7 +146,8 @@ static int check_positions(const er_config *c, const char *path, er_err *err)
                        (long long)c->head_dim);
     if (!(isfinite(c->rope_base) && c->rope_base >= 1))
         return er_fail(err, ER_E_FORMAT, "%s: base of the rotation is %g", path, c->rope_base);
-    if (c->rope_local_base && !(isfinite(c->rope_local_base) && c->rope_local_base >= 1))
+    int local = !(c->rope_local_base >= 0 && c->rope_local_base <= 0);
+    if (local && !(isfinite(c->rope_local_base) && c->rope_local_base >= 1))
         return er_fail(err, ER_E_FORMAT, "%s: base of the rotation in windowed layers is %g", path, c->rope_local_base);
     return 0;
 }
