@@ -59,13 +59,19 @@ static const char *torch_type(int dtype)
 
 static json_t *id_json(int64_t id) { return id < 0 ? json_null() : json_integer(id); }
 
+/* One function has two names, and transformers rounds each in its own way: the gated families use the newer one. */
+static const char *activation_name(const er_config *c, int activation)
+{
+    return c->gated && activation == ER_GELU_TANH ? "gelu_pytorch_tanh" : er_activation_name(activation);
+}
+
 /* A real of 0 is one that is not there: caps. */
 static json_t *field_json(const er_field *f, er_config *c)
 {
     double number = 0;
     switch (f->type) {
     case ER_FIELD_INT: return json_integer(*er_field_int(f, c));
-    case ER_FIELD_ACTIVATION: return json_string(er_activation_name(*er_field_bool(f, c)));
+    case ER_FIELD_ACTIVATION: return json_string(activation_name(c, *er_field_bool(f, c)));
     case ER_FIELD_BOOL: return json_boolean(*er_field_bool(f, c));
     case ER_FIELD_REAL: break;
     }
@@ -89,7 +95,8 @@ static int set_fields(json_t *root, const er_family *family, const er_config *c)
     return failed;
 }
 
-static int save_config(const char *folder, const er_config *c, int dtype, er_err *err)
+/* pad: said even where there is none, because the preset of a class may lie outside the vocabulary. */
+static int save_config(const char *folder, const er_config *c, int64_t pad, int dtype, er_err *err)
 {
     const er_family *family = er_family_find(c->family);
     json_t *root = json_object();
@@ -100,6 +107,7 @@ static int save_config(const char *folder, const er_config *c, int dtype, er_err
     if (family->write_json) failed |= family->write_json(root, c);
     failed |= json_object_set_new(root, "bos_token_id", id_json(c->bos));
     failed |= json_object_set_new(root, "eos_token_id", id_json(c->eos));
+    failed |= json_object_set_new(root, "pad_token_id", id_json(pad < c->vocab ? pad : -1));
     failed |= json_object_set_new(root, "torch_dtype", json_string(torch_type(dtype)));
     if (failed) {
         json_decref(root);
@@ -238,5 +246,5 @@ int er_export(const er_view *view, const char *folder, int dtype, er_err *err)
     ER_TRY(save_weights(folder, view, dtype, err));
     ER_TRY(save_tokenizer(folder, view->model, err));
     ER_TRY(save_generation(folder, &view->model->config, err));
-    return save_config(folder, &view->model->config, dtype, err);
+    return save_config(folder, &view->model->config, er_tokenizer_pad(view->model->tokenizer), dtype, err);
 }
