@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """usage: make_gguf.py FOLDER OUT.gguf [TYPE]
-       make_gguf.py fixtures OUT [NAME]        (PyPI: gguf, torch, transformers 4.57.1, sentencepiece, protobuf)
+       make_gguf.py fixtures OUT [NAME]
+       make_gguf.py seeds FIXTURES OUT         (PyPI: gguf, torch, transformers 4.57.1, sentencepiece, protobuf)
 
 The first form writes a Hugging Face folder as GGUF, the way the usual converter does: its names and metadata, Q and K of LLaMA by pairs,
 Gemma's gains with one added, GPT-2's matrices turned, factors of LLaMA 3.1's rotation as a tensor. TYPE is that of the matrices: F32 (the
@@ -421,6 +422,29 @@ def blocks(out):
         f.write("\n")
 
 
+def seeds(fixtures, out):
+    from make_quants import SCALES, random_blocks
+    rng = np.random.default_rng(5)
+    for name in sorted(os.listdir(fixtures)):
+        if not name.endswith(".gguf") or name[:-5] in ("quants", "blocks"):
+            continue
+        r = gguf.GGUFReader(os.path.join(fixtures, name))
+        w = gguf.GGUFWriter(os.path.join(out, name), r.fields["general.architecture"].contents())
+        for key, field in r.fields.items():
+            if not key.startswith("GGUF.") and key != "general.architecture":
+                w.add_key_value(key, field.contents(), field.types[0], field.types[1] if len(field.types) > 1 else None)
+        for t in r.tensors:
+            if t.name == "rope_freqs.weight":
+                w.add_tensor(t.name, np.array(t.data, np.float32))
+            elif t.name == "token_embd.weight":
+                w.add_tensor(t.name, np.zeros((len(r.fields["tokenizer.ggml.tokens"].data), 1), np.float32))
+            elif t.name.startswith("blk.0.") and t.name.endswith(".bias"):
+                w.add_tensor(t.name, np.zeros(1, np.float32))
+        for kind in SCALES:
+            w.add_tensor(f"x.{kind.name}", random_blocks(rng, kind, 1, 256), raw_dtype=kind)
+        finish(w)
+
+
 def main():
     if len(sys.argv) > 2 and sys.argv[1] == "fixtures":
         sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -429,6 +453,9 @@ def main():
                 tiny(sys.argv[2], name)
         if len(sys.argv) < 4 or sys.argv[3] == "blocks":
             blocks(sys.argv[2])
+    elif len(sys.argv) == 4 and sys.argv[1] == "seeds":
+        sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+        seeds(*sys.argv[2:])
     elif len(sys.argv) in (3, 4):
         convert(*sys.argv[1:])
     else:
