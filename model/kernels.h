@@ -9,7 +9,7 @@
  *   Reductions: 16 virtual lanes (element i goes to lane i mod 16, each lane a chain in ascending order), then the
  *               tree lane[j] += lane[j + 8], 4, 2, 1.
  *   No rsqrt or reciprocal estimates; division and square root are IEEE. fused only where written.
- *   exp, log, sin, cos, tanh, pow, erf are ours (er_math_*).
+ *   exp, log, sin, cos, tanh, pow, erf are ours (er_math_*; exp, tanh and erf of whole rows: model/kernels_math.h).
  * One source of the element-wise and reducing code is compiled per instruction set (scalar, avx2, avx512; elsewhere
  * portable); the set is chosen once at start from the CPU, or by ERRATA_ISA=scalar|avx2|avx512.
  * Large calls split their output over OpenMP threads by static tiles and call er_tick() between tiles on the main
@@ -66,14 +66,15 @@ void er_add_bias(float *y, const float *bias, int64_t m, int64_t n);
 void er_scale(float *x, int64_t n, float a); /* x *= a */
 
 /* The non-linearities of the MLPs, act(x) and its derivative:
- *   ER_SILU       x s, s = 1 / (1 + e^-x);                              s (1 + x (1 - s))
+ *   ER_SILU       x s, s = 1 / (1 + e^-x);                             s (1 + x (1 - s))
  *   ER_GELU_TANH  x s, s = 1 / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3), which is x/2 (1 + tanh u), gelu_new and
- *                 gelu_pytorch_tanh of transformers;                    s + x s (1 - s) 2u'
- *   ER_GELU_ERF   x/2 (1 + erf(x / sqrt 2));                            (1 + erf(x / sqrt 2))/2 + x e^(-x^2/2)/sqrt(2 pi)
- *   ER_RELU       max(x, 0);                                            1 for x > 0, 0 from 0 down
- * NaN stays NaN; at -infinity all but ER_RELU give NaN (0 times infinity). */
+ *                 gelu_pytorch_tanh of transformers;                   s + x s (1 - s) 2u'
+ *   ER_GELU_ERF   x s, s = (1 + erf(x / sqrt 2)) / 2;                  s + x e^(-x^2/2) / sqrt(2 pi)
+ *   ER_RELU       max(x, 0);                                           1 for x > 0, 0 from 0 down
+ * Finite x give finite results. NaN stays NaN (ER_RELU's slope at NaN is 1, so that a gradient passes). 0 times
+ * infinity is NaN: all but ER_RELU give it at -infinity, and as slope at both infinities. */
 enum er_activation { ER_SILU, ER_GELU_TANH, ER_GELU_ERF, ER_RELU, ER_ACTIVATION_COUNT };
-/* MLPs without a gate: out = act(in), in_grad = out_grad act'(in). n elements; out may be in, in_grad may be out_grad. */
+/* MLPs without a gate: out = act(in), in_grad = out_grad act'(in). n elements. out may be in, in_grad out_grad. */
 void er_activate(float *out, const float *in, int64_t n, enum er_activation kind);
 void er_activate_back(float *in_grad, const float *out_grad, const float *in, int64_t n, enum er_activation kind);
 /* MLPs with a gate: out = act(gate) * up; up_grad = out_grad act(gate), gate_grad = out_grad up act'(gate). n elements.

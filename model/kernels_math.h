@@ -46,8 +46,8 @@ static inline float er_inline_joined(float x, float edge, float small, float lar
     return r.f;
 }
 
-/* Below 1: x + x P(x^2), from there 1 - e^(x Q(x)), where x Q(x) is near ln erfc(x). P and Q are minimax fits of relative
- * error 1.3e-9 and of 4e-10 in the result up to x = 4; from there x Q(x) < -17 and the result is 1. */
+/* Below 1: x + x P(x^2), from there 1 - e^(x Q(x)), where x Q(x) is near ln erfc(x). P and Q are minimax fits of
+ * relative error 1.3e-9 and of 4e-10 in the result up to x = 4; from there x Q(x) < -17 and the result is 1. */
 static inline float er_inline_erff(float x)
 {
     float a = __builtin_fabsf(x), z = a * a;
