@@ -54,10 +54,11 @@ typedef struct written {
 
 static inline void op_tensor(er_text *t, const written *w)
 {
-    int64_t strides[5], next = 1;
+    int64_t strides[5];
+    uint64_t next = 1; /* may wrap: shapes here may be impossible */
     for (int i = w->dims - 1; i >= 0; i--) {
-        strides[i] = next;
-        next *= w->shape[i];
+        strides[i] = (int64_t)next;
+        next *= (uint64_t)w->shape[i];
     }
     PUT(t, "ctorch._utils\n_rebuild_tensor_v2\n((");
     op_text(t, "storage");
@@ -89,9 +90,11 @@ typedef struct archive {
     uint64_t gap_at, gap;
 } archive;
 
+/* For torch, should somebody open such a file there; 0 where it would take long. */
 static inline uint32_t checksum(const void *bytes, size_t n)
 {
     uint32_t c = 0xffffffff;
+    if (n > 1 << 20) return 0;
     for (const uint8_t *p = bytes; n; p++, n--) {
         c ^= *p;
         for (int k = 0; k < 8; k++) c = c >> 1 ^ (c & 1 ? 0xedb88320 : 0);
