@@ -23,7 +23,7 @@ static uint64_t table_size(int64_t count)
 
 static uint32_t text_hash(const char *text, size_t length) { return (uint32_t)XXH3_64bits(text, length); }
 
-int er_words_make(er_words *out, const er_span *keys, int64_t count, int64_t *duplicate, er_err *err)
+int er_words_make(er_words *out, const er_slice *keys, int64_t count, int64_t *duplicate, er_err *err)
 {
     uint64_t size = table_size(count);
     out->slots = NULL;
@@ -37,7 +37,7 @@ int er_words_make(er_words *out, const er_span *keys, int64_t count, int64_t *du
         uint32_t hash = text_hash(keys[k].at, keys[k].length);
         uint64_t i = hash & out->mask;
         for (; out->slots[i].index >= 0; i = (i + 1) & out->mask) {
-            const er_span *other = &keys[out->slots[i].index];
+            const er_slice *other = &keys[out->slots[i].index];
             if (duplicate && out->slots[i].hash == hash && other->length == keys[k].length &&
                 memcmp(other->at, keys[k].at, other->length) == 0)
                 *duplicate = k;
@@ -53,7 +53,7 @@ int32_t er_words_find(const er_words *w, const char *text, size_t length)
     uint32_t hash = text_hash(text, length);
     for (uint64_t i = hash & w->mask; w->slots[i].index >= 0; i = (i + 1) & w->mask) {
         if (w->slots[i].hash != hash) continue;
-        const er_span *key = &w->keys[w->slots[i].index];
+        const er_slice *key = &w->keys[w->slots[i].index];
         if (key->length == length && memcmp(key->at, text, length) == 0) return w->slots[i].index;
     }
     return -1;
@@ -137,7 +137,7 @@ static int may_cut(const er_bpe *bpe, const er_merge *merges, int64_t count)
     if (bpe->byte_level || bpe->ignore_merges || bpe->unknown < 0) return 0;
     if (er_words_find(&bpe->words, SPACE, SPACE_BYTES) < 0) return 0;
     for (int64_t k = 0; k < count; k++) {
-        const er_span *made = &bpe->text[merges[k].made];
+        const er_slice *made = &bpe->text[merges[k].made];
         if (next_cut(made->at, made->length, 0) < made->length) return 0;
     }
     return 1;

@@ -12,14 +12,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef struct er_span {
+typedef struct er_slice {
     const char *at; /* NULL: nothing */
     size_t length;
-} er_span;
+} er_slice;
 
 /* Strings -> their index in a borrowed array. */
 typedef struct er_words {
-    const er_span *keys;
+    const er_slice *keys;
     struct er_word_slot {
         uint32_t hash;
         int32_t index; /* -1: empty */
@@ -29,7 +29,7 @@ typedef struct er_words {
 
 /* Keys without text are left out. `duplicate` (NULL allowed) receives the index of a key that occurred before it, or
  * -1. */
-int er_words_make(er_words *out, const er_span *keys, int64_t count, int64_t *duplicate, er_err *err);
+int er_words_make(er_words *out, const er_slice *keys, int64_t count, int64_t *duplicate, er_err *err);
 int32_t er_words_find(const er_words *w, const char *text, size_t length); /* -1: absent */
 void er_words_free(er_words *w);
 
@@ -38,7 +38,7 @@ typedef struct er_merge {
 } er_merge;
 
 typedef struct er_bpe {
-    const er_span *text;     /* borrowed: by id, the strings that pieces are compared with (raw bytes if byte_level) */
+    const er_slice *text;     /* borrowed: by id, the strings that pieces are compared with (raw bytes if byte_level) */
     int64_t size;            /* ids are below this */
     er_words words;          /* over text */
     uint8_t *whole;          /* by id: a piece equal to this token's text gives this one id */
@@ -85,6 +85,8 @@ int er_point_to_byte(uint32_t point); /* -1: none */
 size_t er_utf8_next(const char *p, size_t n, uint32_t *point);
 /* Bytes from the start that are UTF-8. */
 size_t er_utf8_valid(const char *p, size_t n);
+/* p starts no character: bytes (1 to 3) that could have been the start of one. */
+size_t er_utf8_broken(const char *p, size_t n);
 size_t er_utf8_put(char out[4], uint32_t point);
 
 int er_ids_add(er_ids *ids, int32_t id, er_err *err);

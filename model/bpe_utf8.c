@@ -34,6 +34,19 @@ size_t er_utf8_valid(const char *p, size_t n)
     return i;
 }
 
+size_t er_utf8_broken(const char *p, size_t n)
+{
+    uint8_t first = (uint8_t)*p;
+    size_t more = first >= 0xF0 && first <= 0xF4 ? 3 : first >= 0xE0 && first < 0xF0 ? 2 : first >= 0xC2 && first < 0xE0;
+    uint8_t low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80, high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
+    size_t i = 1;
+    for (; i <= more && i < n && (uint8_t)p[i] >= low && (uint8_t)p[i] <= high; i++) {
+        low = 0x80;
+        high = 0xBF;
+    }
+    return i;
+}
+
 size_t er_utf8_put(char out[4], uint32_t point)
 {
     return (size_t)utf8proc_encode_char((utf8proc_int32_t)point, (utf8proc_uint8_t *)out);

@@ -78,6 +78,11 @@ int er_pretokenizer_add(er_pretokenizer *p, const er_step *step, er_err *err)
     if (step->kind == ER_STEP_BYTES && !step->plain) {
         pattern = gpt2_pattern;
         to->behavior = ER_ISOLATED;
+    } else if (step->kind == ER_STEP_META) {
+        pattern = step->pattern;
+        to->literal = 1;
+        to->behavior = ER_MERGED_NEXT;
+        ER_TRY(er_strdup(&to->pattern, pattern, err));
     } else if (step->kind == ER_STEP_SPLIT) {
         pattern = step->pattern;
         if (!*pattern || strlen(pattern) > PATTERN_MOST)
@@ -160,9 +165,11 @@ typedef struct cutter {
     er_pretokenize_work *work;
     er_emit *emit;
     void *context;
+    int first; /* what is cut starts where the whole text does */
 } cutter;
 
-static int run_step(const cutter *c, int index, const char *text, size_t n, er_err *err);
+/* A piece, and whether it starts where the whole text does. */
+static int run_step(const cutter *c, int index, const char *text, size_t n, int first, er_err *err);
 
 /* A span waits until it is known whether its neighbour joins it. */
 typedef struct waiting {
@@ -172,7 +179,7 @@ typedef struct waiting {
 
 static int pass_on(const cutter *c, int index, const char *text, size_t start, size_t end, er_err *err)
 {
-    return start == end ? 0 : run_step(c, index + 1, text + start, end - start, err);
+    return start == end ? 0 : run_step(c, index + 1, text + start, end - start, c->first && start == 0, err);
 }
 
 static int joins(int behavior, const waiting *w, int delimiter)
@@ -220,30 +227,59 @@ static int cut(const cutter *c, int index, const char *text, size_t n, er_err *e
     return w.any ? pass_on(c, index, text, w.start, w.end, err) : 0;
 }
 
-static int run_step(const cutter *c, int index, const char *text, size_t n, er_err *err)
+/* A space before the piece, unless it has one. */
+static int prefix_space(const cutter *c, int index, const char **text, size_t *n, er_err *err)
+{
+    er_text *buffer = &c->work->prefixed[index];
+    if (**text == ' ') return 0;
+    buffer->length = 0;
+    ER_TRY(er_text_add(buffer, " ", err));
+    ER_TRY(er_text_bytes(buffer, *text, *n, err));
+    *text = buffer->at;
+    *n = buffer->length;
+    return 0;
+}
+
+static int mark_spaces(const cutter *c, int index, const char **text, size_t *n, int first, er_err *err)
+{
+    const er_step *step = &c->p->steps[index];
+    er_text *buffer = &c->work->prefixed[index];
+    size_t mark = strlen(step->pattern), done = 0;
+    int wanted = step->prefix_space == ER_PREFIX_ALWAYS || (step->prefix_space == ER_PREFIX_FIRST && first);
+    int marked = **text == ' ' || (*n >= mark && memcmp(*text, step->pattern, mark) == 0);
+    buffer->length = 0;
+    if (wanted && !marked) ER_TRY(er_text_bytes(buffer, step->pattern, mark, err));
+    for (const char *hit; (hit = memchr(*text + done, ' ', *n - done)); done = (size_t)(hit - *text) + 1) {
+        ER_TRY(er_text_bytes(buffer, *text + done, (size_t)(hit - *text) - done, err));
+        ER_TRY(er_text_bytes(buffer, step->pattern, mark, err));
+    }
+    ER_TRY(er_text_bytes(buffer, *text + done, *n - done, err));
+    *text = buffer->at;
+    *n = buffer->length;
+    return 0;
+}
+
+static int run_step(const cutter *c, int index, const char *text, size_t n, int first, er_err *err)
 {
     if (index == c->p->count) return c->emit(c->context, text, n, err);
     const er_step *step = &c->p->steps[index];
-    if (step->kind == ER_STEP_BYTES && step->prefix_space && *text != ' ') {
-        er_text *buffer = &c->work->prefixed[index];
-        buffer->length = 0;
-        ER_TRY(er_text_add(buffer, " ", err));
-        ER_TRY(er_text_bytes(buffer, text, n, err));
-        text = buffer->at;
-        n = buffer->length;
-    }
+    if (step->kind == ER_STEP_BYTES && step->prefix_space) ER_TRY(prefix_space(c, index, &text, &n, err));
     if (step->kind == ER_STEP_BYTES && step->plain) return c->emit(c->context, text, n, err);
-    return cut(c, index, text, n, err);
+    if (step->kind == ER_STEP_META) ER_TRY(mark_spaces(c, index, &text, &n, first, err));
+    if (step->kind == ER_STEP_META && step->plain) return run_step(c, index + 1, text, n, first, err);
+    cutter here = *c;
+    here.first = first;
+    return cut(&here, index, text, n, err);
 }
 
-int er_pretokenize(const er_pretokenizer *p, const char *text, size_t n, er_pretokenize_work *work, er_emit *emit,
-                   void *context, er_err *err)
+int er_pretokenize(const er_pretokenizer *p, const char *text, size_t n, int first, er_pretokenize_work *work,
+                   er_emit *emit, void *context, er_err *err)
 {
     if (n == 0) return 0;
     if (!work->match && !(work->match = pcre2_match_data_create(1, NULL)))
         return er_fail(err, ER_E_MEMORY, "no memory for a match");
-    cutter c = {p, work, emit, context};
-    return run_step(&c, 0, text, n, err);
+    cutter c = {p, work, emit, context, first};
+    return run_step(&c, 0, text, n, first, err);
 }
 
 void er_pretokenize_work_free(er_pretokenize_work *work)

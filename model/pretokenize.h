@@ -27,19 +27,23 @@ enum er_behavior {
 #undef X
 };
 
+enum er_prefix { ER_PREFIX_NEVER, ER_PREFIX_ALWAYS, ER_PREFIX_FIRST };
+
 enum er_step_kind {
     ER_STEP_DIGITS, /* delimiters are characters of category N; ISOLATED or CONTIGUOUS */
     ER_STEP_SPLIT,  /* delimiters are matches of a pattern */
-    ER_STEP_BYTES   /* GPT-2's pattern (unless plain), and pieces are bytes from here on: the last step */
+    ER_STEP_BYTES,  /* GPT-2's pattern (unless plain), and pieces are bytes from here on: the last step */
+    ER_STEP_META    /* spaces become the mark, which may be put in front; cut before each mark unless plain */
 };
 
 typedef struct er_step {
     int kind, behavior;
     int invert;               /* what does not match is the delimiter */
     int literal;              /* the pattern is a string, not an expression */
-    int prefix_space;         /* ER_STEP_BYTES: a piece without a leading space gets one */
-    int plain;                /* ER_STEP_BYTES: no pattern */
-    char *pattern;            /* as in tokenizer.json; owned */
+    int prefix_space;         /* ER_STEP_BYTES: a piece without a leading space gets one; ER_STEP_META: an er_prefix,
+                               * a piece without a leading mark gets one (FIRST: only where the whole text starts) */
+    int plain;                /* ER_STEP_BYTES: no pattern; ER_STEP_META: no cuts */
+    char *pattern;            /* as in tokenizer.json (ER_STEP_META: the mark, one character); owned */
     struct pcre2_real_code_8 *code; /* owned; NULL for digits and plain bytes */
 } er_step;
 
@@ -62,10 +66,11 @@ typedef struct er_pretokenize_work {
 } er_pretokenize_work;
 void er_pretokenize_work_free(er_pretokenize_work *work);
 
-/* Calls emit with each piece of n bytes of UTF-8, in order; pieces are never empty. The first error ends it. */
+/* Calls emit with each piece of n bytes of UTF-8, in order; pieces are never empty. The first error ends it. first:
+ * text starts where the text that the user gave starts. */
 typedef int er_emit(void *context, const char *piece, size_t n, er_err *err);
-int er_pretokenize(const er_pretokenizer *p, const char *text, size_t n, er_pretokenize_work *work, er_emit *emit,
-                   void *context, er_err *err);
+int er_pretokenize(const er_pretokenizer *p, const char *text, size_t n, int first, er_pretokenize_work *work,
+                   er_emit *emit, void *context, er_err *err);
 
 /* An expression in Oniguruma's Ruby dialect (what tokenizer.json holds) in PCRE2's, same matches; or
  * ER_E_UNSUPPORTED. */

@@ -64,6 +64,11 @@ struct er_text;
 int er_decode(const er_tokenizer *t, struct er_text *text, const int32_t *ids, int64_t count, int skip_special,
               er_err *err);
 
+/* The same as UTF-8, with U+FFFD exactly where the reference library's decode puts it: byte-level, one for each longest
+ * start of a character that does not end; with byte fallback, one for each byte token of a run that is no UTF-8. */
+int er_decode_text(const er_tokenizer *t, struct er_text *text, const int32_t *ids, int64_t count, int skip_special,
+                   er_err *err);
+
 int64_t er_tokenizer_size(const er_tokenizer *t);  /* ids are below this */
 int64_t er_tokenizer_bos(const er_tokenizer *t);   /* -1: none */
 int64_t er_tokenizer_eos(const er_tokenizer *t);

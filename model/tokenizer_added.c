@@ -12,7 +12,7 @@ static int32_t child_of(const er_trie *trie, int32_t node, uint8_t byte)
     return c;
 }
 
-int er_trie_add(er_trie *trie, const er_span *text, int32_t added, er_err *err)
+int er_trie_add(er_trie *trie, const er_slice *text, int32_t added, er_err *err)
 {
     if (text->length == 0 || text->length > INT32_MAX / 2) return 0;
     ER_TRY(er_grow(&trie->nodes, &trie->capacity, (size_t)trie->count + text->length + 1, err));

@@ -23,25 +23,25 @@ int er_tokenizer_new(er_tokenizer **out, int64_t size, er_err *err)
 }
 
 /* An arena hands out aligned pieces, too wasteful for short strings: they share pieces of 64 KiB. */
-static int copy_text(er_tokenizer *t, er_span *out, const char *text, size_t length, er_err *err)
+static int copy_text(er_tokenizer *t, er_slice *out, const char *text, size_t length, er_err *err)
 {
     enum { SHARE = 1 << 16 };
     if (t->share.length < length + 1) {
         size_t take = length + 1 > SHARE ? length + 1 : SHARE;
         char *piece = NULL;
         ER_TRY(er_arena_take(t->arena, &piece, take, err));
-        t->share = (er_span){piece, take};
+        t->share = (er_slice){piece, take};
     }
     char *to = (char *)(uintptr_t)t->share.at;
     if (length) memcpy(to, text, length);
     to[length] = 0;
     t->share.at += length + 1;
     t->share.length -= length + 1;
-    *out = (er_span){to, length};
+    *out = (er_slice){to, length};
     return 0;
 }
 
-int er_tokenizer_copy(er_tokenizer *t, er_span *out, const char *text, size_t length, er_err *err)
+int er_tokenizer_copy(er_tokenizer *t, er_slice *out, const char *text, size_t length, er_err *err)
 {
     if (er_utf8_valid(text, length) != length) return er_fail(err, ER_E_FORMAT, "a string that is no UTF-8");
     return copy_text(t, out, text, length, err);
@@ -64,9 +64,9 @@ int er_tokenizer_index(er_tokenizer *t, er_err *err)
     return twice < 0 ? 0 : er_fail(err, ER_E_FORMAT, "token '%.60s' stands in the vocabulary twice", t->text[twice].at);
 }
 
-static int shown(const er_span *s) { return s->length < 60 ? (int)s->length : 60; }
+static int shown(const er_slice *s) { return s->length < 60 ? (int)s->length : 60; }
 
-int er_tokenizer_merge(const er_tokenizer *t, er_merge *out, const er_span *left, const er_span *right, er_err *err)
+int er_tokenizer_merge(const er_tokenizer *t, er_merge *out, const er_slice *left, const er_slice *right, er_err *err)
 {
     char few[256], *both = few;
     size_t n = left->length + right->length;
@@ -87,7 +87,7 @@ int er_tokenizer_merge_line(const er_tokenizer *t, er_merge *out, const char *li
 {
     const char *space = strchr(line, ' ');
     if (!space || strchr(space + 1, ' ')) return er_fail(err, ER_E_FORMAT, "merge '%.120s' is not two tokens", line);
-    er_span left = {line, (size_t)(space - line)}, right = {space + 1, strlen(space + 1)};
+    er_slice left = {line, (size_t)(space - line)}, right = {space + 1, strlen(space + 1)};
     return er_tokenizer_merge(t, out, &left, &right, err);
 }
 
@@ -102,10 +102,10 @@ int er_template_add(int32_t *list, int *count, int64_t id, er_err *err)
 /* --- what pieces are compared with, and what ids decode to -------------------------------------------------------- */
 
 /* The bytes that a token of GPT-2's alphabet stands for; no text when a character is not of that alphabet. */
-static int bytes_of(er_tokenizer *t, er_span *out, const er_span *text, er_text *buffer, er_err *err)
+static int bytes_of(er_tokenizer *t, er_slice *out, const er_slice *text, er_text *buffer, er_err *err)
 {
     buffer->length = 0;
-    *out = (er_span){0};
+    *out = (er_slice){0};
     for (size_t i = 0; i < text->length;) {
         uint32_t point;
         i += er_utf8_next(text->at + i, text->length - i, &point);
@@ -124,16 +124,24 @@ static int hex_digit(char c)
                                   : -1;
 }
 
-static int decode_text(er_tokenizer *t, er_span *out, const er_span *text, er_text *buffer, er_err *err)
+int er_is_byte_token(const er_decoder *d, const er_slice *text)
+{
+    const char *p = text->at;
+    return d->byte_fallback && text->length == 6 && strncmp(p, "<0x", 3) == 0 && p[5] == '>' && hex_digit(p[3]) >= 0 &&
+           hex_digit(p[4]) >= 0;
+}
+
+static int decode_text(er_tokenizer *t, er_slice *out, const er_slice *text, er_text *buffer, er_err *err)
 {
     const char *p = text->at;
     buffer->length = 0;
-    if (t->decoder.byte_fallback && text->length == 6 && !strncmp(p, "<0x", 3) && p[5] == '>' && hex_digit(p[3]) >= 0 &&
-        hex_digit(p[4]) >= 0) {
+    if (er_is_byte_token(&t->decoder, text)) {
         char byte = (char)(hex_digit(p[3]) << 4 | hex_digit(p[4]));
         return copy_text(t, out, &byte, 1, err);
     }
-    ER_TRY(er_normalize(&t->decoder.replace, buffer, p, text->length, err));
+    er_normalizer all = t->decoder.replace;
+    if (t->decoder.meta.what.at) all.steps[all.count++] = t->decoder.meta;
+    ER_TRY(er_normalize(&all, buffer, p, text->length, err));
     return copy_text(t, out, buffer->at, buffer->length, err);
 }
 
@@ -143,7 +151,7 @@ static int fill_tables(er_tokenizer *t, int bytes, er_err *err)
     int code = 0;
     for (int64_t id = 0; id < t->size && !code; id++) {
         if (!t->text[id].at) continue;
-        er_span made = {0};
+        er_slice made = {0};
         code =
             bytes ? bytes_of(t, &made, &t->text[id], &buffer, err) : decode_text(t, &made, &t->text[id], &buffer, err);
         t->decoded[id] = made.at ? made : t->text[id];
@@ -161,11 +169,11 @@ static int index_added(er_tokenizer *t, er_err *err)
         for (int64_t i = 0; i < t->added_count && !code; i++) {
             const er_added *a = &t->added[i];
             if (a->special == pass) continue;
-            er_span text = a->text;
+            er_slice text = a->text;
             if (a->normalized) {
                 buffer.length = 0;
                 code = er_normalize(&t->normalizer, &buffer, a->text.at, a->text.length, err);
-                text = (er_span){buffer.at, buffer.length};
+                text = (er_slice){buffer.at, buffer.length};
             }
             if (!code) code = er_trie_add(a->normalized ? &t->normalized : &t->raw, &text, (int32_t)i, err);
             if (a->special) t->special[a->id] = 1;
@@ -187,7 +195,7 @@ static void settle_rounds(er_tokenizer *t)
 
 /* --- the hash ----------------------------------------------------------------------------------------------------- */
 
-static void hash_span(er_hasher *h, const er_span *s)
+static void hash_span(er_hasher *h, const er_slice *s)
 {
     er_hasher_number(h, s->at ? (int64_t)s->length : -1);
     if (s->at) er_hasher_add(h, s->at, s->length);

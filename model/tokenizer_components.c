@@ -36,7 +36,7 @@ static int each(er_tokenizer *t, const json_t *j, const char *what, const char *
 
 /* --- normalizer --------------------------------------------------------------------------------------------------- */
 
-static int copy_member(er_tokenizer *t, er_span *out, const json_t *j, const char *what, er_err *err)
+static int copy_member(er_tokenizer *t, er_slice *out, const json_t *j, const char *what, er_err *err)
 {
     if (!json_is_string(j)) return er_fail(err, ER_E_FORMAT, "%s is missing or no string", what);
     return er_tokenizer_copy(t, out, json_string_value(j), json_string_length(j), err);
@@ -91,6 +91,23 @@ static int read_split(er_step *step, const json_t *j, er_err *err)
     return 0;
 }
 
+/* Metaspace, of pre-tokenizers and decoders: its mark (one character) and its er_prefix. */
+static int read_meta(const json_t *j, const char **mark, int *prefix, er_err *err)
+{
+    static const char *const schemes[] = {
+        [ER_PREFIX_NEVER] = "never", [ER_PREFIX_ALWAYS] = "always", [ER_PREFIX_FIRST] = "first"};
+    const json_t *scheme = json_object_get(j, "prepend_scheme");
+    *mark = json_string_value(json_object_get(j, "replacement"));
+    *prefix = -1;
+    for (int i = 0; i < 3; i++)
+        if (json_is_string(scheme) && strcmp(json_string_value(scheme), schemes[i]) == 0) *prefix = i;
+    /* files written before the scheme was recorded */
+    if (!scheme) *prefix = json_is_false(json_object_get(j, "add_prefix_space")) ? ER_PREFIX_NEVER : ER_PREFIX_ALWAYS;
+    if (!*mark || !**mark || er_utf8_next(*mark, strlen(*mark), NULL) != strlen(*mark))
+        return er_fail(err, ER_E_FORMAT, "Metaspace: replacement is not one character");
+    return *prefix >= 0 ? 0 : er_fail(err, ER_E_FORMAT, "Metaspace: prepend_scheme is not always, first or never");
+}
+
 static int read_piece(er_tokenizer *t, const json_t *j, er_err *err)
 {
     const char *type = type_of(j);
@@ -105,6 +122,12 @@ static int read_piece(er_tokenizer *t, const json_t *j, er_err *err)
     } else if (strcmp(type, "Split") == 0) {
         step.kind = ER_STEP_SPLIT;
         ER_TRY(read_split(&step, j, err));
+    } else if (strcmp(type, "Metaspace") == 0) {
+        const char *mark;
+        step.kind = ER_STEP_META;
+        step.plain = json_is_false(json_object_get(j, "split"));
+        ER_TRY(read_meta(j, &mark, &step.prefix_space, err));
+        step.pattern = (char *)(uintptr_t)mark; /* copied by er_pretokenizer_add */
     } else {
         return unsupported(err, "pre-tokenizer", j);
     }
@@ -162,13 +185,28 @@ int er_component_template(er_tokenizer *t, const json_t *j, er_err *err)
 
 /* --- decoder ------------------------------------------------------------------------------------------------------ */
 
-/* The chain of SentencePiece-like tokenizers in its one order: Replace, ByteFallback, Fuse, Strip. */
+static int read_decoder_meta(er_tokenizer *t, const json_t *j, er_err *err)
+{
+    const char *mark;
+    int prefix;
+    er_decoder *d = &t->decoder;
+    ER_TRY(read_meta(j, &mark, &prefix, err));
+    if (d->meta.what.at) return er_fail(err, ER_E_UNSUPPORTED, "more than one decoder Metaspace");
+    d->meta.kind = ER_REPLACE;
+    ER_TRY(er_tokenizer_copy(t, &d->meta.what, mark, strlen(mark), err));
+    ER_TRY(er_tokenizer_copy(t, &d->meta.with, " ", 1, err));
+    d->first_bare = prefix != ER_PREFIX_NEVER;
+    return 0;
+}
+
+/* The chain of SentencePiece-like tokenizers in its one order: Replace, Metaspace, ByteFallback, Fuse, Strip. */
 static int read_decoder(er_tokenizer *t, const json_t *j, er_err *err)
 {
     const char *type = type_of(j);
     er_decoder *d = &t->decoder;
-    if (strcmp(type, "Replace") == 0 && !d->byte_fallback && !d->fused)
+    if (strcmp(type, "Replace") == 0 && !d->meta.what.at && !d->byte_fallback && !d->fused)
         return add_normal(t, &d->replace, ER_REPLACE, j, err);
+    if (strcmp(type, "Metaspace") == 0 && !d->byte_fallback && !d->fused) return read_decoder_meta(t, j, err);
     if (strcmp(type, "ByteFallback") == 0 && !d->fused) {
         d->byte_fallback = 1;
         return 0;
@@ -192,11 +230,13 @@ static int read_decoder(er_tokenizer *t, const json_t *j, er_err *err)
 
 int er_component_decoder(er_tokenizer *t, const json_t *j, er_err *err)
 {
+    const json_t *list = json_object_get(j, "decoders");
+    if (strcmp(type_of(j), "Sequence") == 0 && json_array_size(list) == 1) j = json_array_get(list, 0);
     int bytes = strcmp(type_of(j), "ByteLevel") == 0;
     if (bytes != er_pretokenizer_is_bytes(&t->pieces))
         return er_fail(err, ER_E_UNSUPPORTED, "pre-tokenizer %s ByteLevel with decoder '%.40s'",
                        bytes ? "without" : "with", type_of(j));
     if (bytes) return 0;
-    ER_TRY(each(t, j, "decoder", "decoders", read_decoder, 0, err));
-    return t->decoder.fused ? 0 : er_fail(err, ER_E_UNSUPPORTED, "decoder without Fuse");
+    if (absent(j)) return er_fail(err, ER_E_UNSUPPORTED, "a tokenizer without decoder");
+    return each(t, j, "decoder", "decoders", read_decoder, 0, err);
 }

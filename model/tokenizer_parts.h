@@ -17,7 +17,7 @@ enum { ER_NORMAL_MAX = 8, ER_TEMPLATE_MAX = 16 };
 
 /* A token that is cut out of the text before anything else. */
 typedef struct er_added {
-    er_span text; /* in the arena, ends in 0 */
+    er_slice text; /* in the arena, ends in 0 */
     int32_t id;
     uint8_t special, normalized, left_strip, right_strip, single_word;
 } er_added;
@@ -37,17 +37,19 @@ typedef struct er_trie {
 enum er_normal_kind { ER_NFC, ER_NFD, ER_NFKC, ER_NFKD, ER_PREPEND, ER_REPLACE };
 typedef struct er_normal {
     int kind;
-    er_span what, with; /* PREPEND: with; REPLACE: both */
+    er_slice what, with; /* PREPEND: with; REPLACE: both */
 } er_normal;
 
 typedef struct er_normalizer {
-    er_normal steps[ER_NORMAL_MAX];
+    er_normal steps[ER_NORMAL_MAX + 1]; /* one more than any file may have: a decoder puts its Metaspace there */
     int count;
 } er_normalizer;
 
 /* Token text -> text, where pieces are not bytes. */
 typedef struct er_decoder {
     er_normalizer replace;      /* ER_REPLACE only */
+    er_normal meta;             /* Metaspace: its mark becomes a space; what.at NULL: none */
+    int first_bare;             /* Metaspace: the first token of a text loses its marks */
     int byte_fallback;          /* "<0x0A>" is that byte */
     int fused;                  /* read: strip applies to the whole text */
     char strip[5];              /* one character; "" none */
@@ -56,9 +58,9 @@ typedef struct er_decoder {
 
 struct er_tokenizer {
     er_arena *arena;            /* every string below */
-    er_span share;              /* the arena's piece that short strings are put into */
+    er_slice share;              /* the arena's piece that short strings are put into */
     int64_t size;
-    er_span *text;              /* by id; no text: no such id */
+    er_slice *text;              /* by id; no text: no such id */
     uint8_t *in_model;          /* by id: belongs to the vocabulary, not only to the added tokens */
     er_merge *merges;
     int64_t merge_count;
@@ -75,8 +77,8 @@ struct er_tokenizer {
 
     /* made by er_tokenizer_finish */
     er_words words;             /* over text */
-    er_span *compared;          /* by id: what pieces are compared with */
-    er_span *decoded;           /* by id */
+    er_slice *compared;          /* by id: what pieces are compared with */
+    er_slice *decoded;           /* by id */
     uint8_t *special;           /* by id */
     er_bpe bpe;
     er_trie raw, normalized;    /* added tokens found before and after normalizing */
@@ -86,14 +88,14 @@ struct er_tokenizer {
 int er_tokenizer_new(er_tokenizer **out, int64_t size, er_err *err);
 /* Copies the text of one id; a second text for an id is ER_E_FORMAT. */
 int er_tokenizer_put(er_tokenizer *t, int64_t id, const char *text, size_t length, int in_model, er_err *err);
-int er_tokenizer_copy(er_tokenizer *t, er_span *out, const char *text, size_t length, er_err *err);
+int er_tokenizer_copy(er_tokenizer *t, er_slice *out, const char *text, size_t length, er_err *err);
 /* "a b" or the two halves -> ids, by t->words (made by er_tokenizer_index, which also refuses equal texts). */
 int er_tokenizer_index(er_tokenizer *t, er_err *err);
-int er_tokenizer_merge(const er_tokenizer *t, er_merge *out, const er_span *left, const er_span *right, er_err *err);
+int er_tokenizer_merge(const er_tokenizer *t, er_merge *out, const er_slice *left, const er_slice *right, er_err *err);
 int er_tokenizer_merge_line(const er_tokenizer *t, er_merge *out, const char *line, er_err *err);
 int er_tokenizer_finish(er_tokenizer *t, er_err *err);
 
-int er_trie_add(er_trie *trie, const er_span *text, int32_t added, er_err *err);
+int er_trie_add(er_trie *trie, const er_slice *text, int32_t added, er_err *err);
 /* Longest token that starts at text[0]: its index and *length, or -1. */
 int32_t er_trie_find(const er_trie *trie, const char *text, size_t n, size_t *length);
 void er_trie_free(er_trie *trie);
@@ -102,6 +104,8 @@ void er_trie_free(er_trie *trie);
 typedef int er_added_emit(void *context, int32_t added, const char *text, size_t n, er_err *err);
 int er_added_split(const er_tokenizer *t, const er_trie *trie, const char *text, size_t n, er_added_emit *emit,
                    void *context, er_err *err);
+
+int er_is_byte_token(const er_decoder *d, const er_slice *text); /* "<0x0A>", where the decoder makes a byte of it */
 
 /* Appends the normalized text; bytes that are no UTF-8 pass unchanged. */
 int er_normalize(const er_normalizer *z, er_text *out, const char *text, size_t n, er_err *err);

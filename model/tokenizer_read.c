@@ -54,7 +54,7 @@ static int read_merges(er_tokenizer *t, const json_t *merges, er_err *err)
         if (json_is_string(entry)) {
             ER_TRY(er_tokenizer_merge_line(t, &t->merges[i], json_string_value(entry), err));
         } else if (json_is_string(a) && json_is_string(b) && json_array_size(entry) == 2) {
-            er_span left = {json_string_value(a), json_string_length(a)},
+            er_slice left = {json_string_value(a), json_string_length(a)},
                     right = {json_string_value(b), json_string_length(b)};
             ER_TRY(er_tokenizer_merge(t, &t->merges[i], &left, &right, err));
         } else {

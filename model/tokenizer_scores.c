@@ -32,7 +32,7 @@ typedef struct scored_list {
 
 static int add_cuts(const er_tokenizer *t, scored_list *list, int64_t id, float score, er_err *err)
 {
-    const er_span *text = &t->text[id];
+    const er_slice *text = &t->text[id];
     for (size_t i = 0; i < text->length;) {
         i += er_utf8_next(text->at + i, text->length - i, NULL);
         if (i == text->length) break;
@@ -71,7 +71,7 @@ int er_tokenizer_score_merges(er_tokenizer *t, const float *scores, er_err *err)
 
 int er_tokenizer_sentencepiece(er_tokenizer *t, int add_space_prefix, er_err *err)
 {
-    er_span space, mark;
+    er_slice space, mark;
     ER_TRY(er_tokenizer_copy(t, &space, " ", 1, err));
     ER_TRY(er_tokenizer_copy(t, &mark, SPACE, strlen(SPACE), err));
     er_normalizer *z = &t->normalizer;

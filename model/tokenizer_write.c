@@ -54,8 +54,19 @@ static int put_normalizer(const er_tokenizer *t, er_text *out, er_err *err)
     return er_text_add(out, z->count == 1 ? ",\n" : "]},\n", err);
 }
 
+static int put_meta(const char *mark, int prefix, const char *after, er_text *out, er_err *err)
+{
+    static const char *const schemes[] = {
+        [ER_PREFIX_NEVER] = "never", [ER_PREFIX_ALWAYS] = "always", [ER_PREFIX_FIRST] = "first"};
+    ER_TRY(put_string(out, "{\"type\": \"Metaspace\", \"replacement\": ", mark, "", err));
+    return er_text_format(out, err, ", \"prepend_scheme\": \"%s\"%s", schemes[prefix], after);
+}
+
 static int put_step(const er_step *s, er_text *out, er_err *err)
 {
+    if (s->kind == ER_STEP_META)
+        return put_meta(s->pattern, s->prefix_space, s->plain ? ", \"split\": false}" : ", \"split\": true}", out, err);
+
     if (s->kind == ER_STEP_DIGITS)
         return er_text_format(out, err, "{\"type\": \"Digits\", \"individual_digits\": %s}",
                               truth(s->behavior == ER_ISOLATED));
@@ -149,6 +160,9 @@ static int put_decoder(const er_tokenizer *t, er_text *out, er_err *err)
         ER_TRY(put_normal(&d->replace.steps[i], out, err));
         ER_TRY(er_text_add(out, ", ", err));
     }
+    if (d->meta.what.at)
+        ER_TRY(put_meta(d->meta.what.at, d->first_bare ? ER_PREFIX_ALWAYS : ER_PREFIX_NEVER, ", \"split\": true}, ",
+                        out, err));
     if (d->byte_fallback) ER_TRY(er_text_add(out, "{\"type\": \"ByteFallback\"}, ", err));
     ER_TRY(er_text_add(out, "{\"type\": \"Fuse\"}", err));
     if (d->strip[0]) {

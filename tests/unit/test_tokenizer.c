@@ -72,8 +72,8 @@ static void test_unsupported(void **unused)
     refused(FILE_OF("", ", \"post_processor\": {\"type\": \"Sequence\", \"processors\": [" TEMPLATE ", " TEMPLATE "]}"),
             no, "more than one");
     static const char meta[] =
-        "{\"model\": {\"vocab\": {\"a\": 0}, \"merges\": []}, \"pre_tokenizer\": {\"type\": \"Metaspace\"}}";
-    refused(meta, no, "pre-tokenizer 'Metaspace'");
+        "{\"model\": {\"vocab\": {\"a\": 0}, \"merges\": []}, \"pre_tokenizer\": {\"type\": \"Whitespace\"}}";
+    refused(meta, no, "pre-tokenizer 'Whitespace'");
     static const char words[] =
         "{\"model\": {\"vocab\": {\"a\": 0}, \"merges\": []}, \"decoder\": {\"type\": \"WordPiece\"}}";
     refused(words, no, "'WordPiece'");
