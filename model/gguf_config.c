@@ -38,7 +38,7 @@ static const char *const known[] = {
 };
 
 /* Keys whose value must be the one that does nothing. */
-static const er_fixed neutral[] = {
+static const er_fixed_key neutral[] = {
     {"attention.causal", "true"}, {"rope.scaling.attn_factor", "1.0"}, {"logit_scale", "1.0"},
     {"residual_scale", "1.0"},    {"embedding_scale", "1.0"},          {NULL, NULL},
 };
@@ -136,7 +136,7 @@ static int as_json(json_t **out, const reader *r, const er_gguf_value *v, er_err
     return *out ? 0 : er_fail(err, ER_E_FORMAT, "%s: %s is no text or number", r->g->path, v->key);
 }
 
-static const er_fixed *fixed_value(const er_fixed *list, const char *key)
+static const er_fixed_key *fixed_value(const er_fixed_key *list, const char *key)
 {
     while (list && list->key && strcmp(list->key, key) != 0) list++;
     return list && list->key ? list : NULL;
@@ -162,7 +162,7 @@ static int is_off(const json_t *value)
 static int check_key(const reader *r, const er_gguf_value *v, const char *prefix, er_err *err)
 {
     const char *key = v->key + strlen(prefix);
-    const er_fixed *fixed = fixed_value(r->family->fixed_gguf, key);
+    const er_fixed_key *fixed = fixed_value(r->family->fixed_gguf, key);
     json_t *value = NULL;
     if (!fixed) fixed = fixed_value(neutral, key);
     if (!fixed && is_known(r->family, key)) return 0;
