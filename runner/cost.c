@@ -4,7 +4,7 @@
 #include "model/tensor.h"
 #include "model/weights.h"
 
-/* Constants of the arrays that are counted: model/model_fill.c, editors/target_lanes.c, stats/corpus.c, stats/moment.h. */
+/* Constants of the arrays that are counted: model/model_fill.c, editors/target_lanes.c, stats/corpus.c, moment.h. */
 enum { ROPE_POSITIONS = 8192, HEAD_BYTES = 64 << 20, LEAST_HEAD_ROWS = 16, PASS_TOKENS = 1024, BLOCK_DOCUMENTS = 8 };
 
 static double larger(double a, double b) { return a > b ? a : b; }
@@ -176,8 +176,8 @@ double er_cost_target_total(const er_cost_target *t, double steps)
 double er_cost_target_memory(const er_config *c, int64_t layer, const er_cost_texts *t, double requests)
 {
     const er_cost_target one = er_cost_target_of(c, layer, t);
-    const double d = (double)c->hidden, v = (double)c->vocab, all = requests * one.positions, row = t->prefix + t->prompt;
-    const double active = requests * one.active;
+    const double d = (double)c->hidden, v = (double)c->vocab, row = t->prefix + t->prompt;
+    const double all = requests * one.positions, active = requests * one.active;
     double logits = smaller(larger((double)(HEAD_BYTES / 4) / v, LEAST_HEAD_ROWS), requests * one.heads);
     double kept = 4 * (3 * active * d + logits * (v + 2 * d) + (requests + 1) * v + 5 * requests * d);
     if (c->logit_cap > 0) kept += 4 * logits * v;
@@ -206,8 +206,8 @@ enum er_cost_solve er_cost_solve_kind(const er_editor *editor, const er_hyper *h
     return editor->most_batch == 1 ? ER_COST_SOLVE_ROME : ER_COST_SOLVE_MEMIT;
 }
 
-/* AlphaEdit while 2 N <= rank: keys projected by the smaller half of the eigenvectors at most; new rows of the Gram matrix
- * and of its factor; solves for n columns; V. */
+/* AlphaEdit while 2 N <= rank: keys projected by the smaller half of the eigenvectors at most; new rows of the Gram
+ * matrix and of its factor; solves for n columns; V. */
 static double history_rows(double f, double n, double before)
 {
     const double all = before + n, gram = f * (all * all - before * before);
@@ -215,8 +215,8 @@ static double history_rows(double f, double n, double before)
            2 * f * all * n;
 }
 
-/* Afterwards, in at most f, and less than 2 N, coordinates r: keys projected and mapped, their sum; factor; solves; V; and
- * the keys once more when they join. */
+/* Afterwards, in at most f, and less than 2 N, coordinates r: keys projected and mapped, their sum; factor; solves; V;
+ * and the keys once more when they join. */
 static double history_moment(double f, double n, double all)
 {
     const double r = smaller(2 * all, f), keys = 2 * f * f * n + 2 * f * r * n + r * r * n;
@@ -247,7 +247,7 @@ double er_cost_ledger(const er_config *c, const er_editor *editor, int64_t layer
 double er_cost_history(const er_config *c, double edits)
 {
     const double f = (double)c->inner;
-    /* while 2 N <= rank: projected keys and a factor; afterwards the system in at most f, and less than 2 N, dimensions */
+    /* while 2 N <= rank: projected keys and a factor; afterwards the system in at most f, less than 2 N, dimensions */
     const double rows = smaller(edits, f / 2), rank = smaller(2 * edits, f);
     return larger(rows * f * 8 + rows * rows * 4, rank * rank * 4);
 }
@@ -268,8 +268,8 @@ double er_cost_measuring(const er_config *c, int64_t layers, double document, in
 
 double er_cost_solving(const er_config *c)
 {
-    const double f = (double)c->inner;
-    return er_cost_moment(c) + f * f * 8 + er_cost_eigenpairs(c) + (1 + 6 * f + 2 * f * f) * 8 + (3 + 5 * f) * 4;
+    const double f = (double)c->inner; /* the moment, its mean, the Gram matrix of before, vectors, LAPACK's work */
+    return er_cost_moment(c) + 2 * f * f * 8 + er_cost_eigenpairs(c) + (1 + 6 * f + 2 * f * f) * 8 + (3 + 5 * f) * 4;
 }
 
 double er_cost_statistics(const er_config *c, const er_int_list *layers, double document)

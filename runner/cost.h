@@ -26,8 +26,8 @@ er_cost_parameters er_cost_parameters_of(const er_config *c);
 /* Elements of one block's matrices: what a token is multiplied with. */
 double er_cost_block_matrices(const er_config *c);
 
-/* Bytes that er_model_open(weights: ER_F32, ER_BF16, ER_F16) holds: matrices in that type, norms and biases in fp32, tables
- * of rotations. */
+/* Bytes that er_model_open(weights: ER_F32, ER_BF16, ER_F16) holds: matrices in that type, norms and biases in fp32,
+ * tables of rotations. */
 double er_cost_model(const er_config *c, int weights);
 /* Tokens that a text may have (er_model.longest_text). */
 int64_t er_cost_longest_text(const er_config *c);
@@ -42,8 +42,8 @@ double er_cost_overlay(const er_config *c, int64_t layers);
 
 /* --- flop of passes ----------------------------------------------------------------------------------------------- */
 
-/* Blocks [from, to) over positions start .. start + count - 1 of one text, whose earlier positions are cached. Backward:
- * gradients of the stream, none of parameters; keys and values before `start` are constants. */
+/* Blocks [from, to) over positions start .. start + count - 1 of one text, whose earlier positions are cached.
+ * Backward: gradients of the stream, none of parameters; keys and values before `start` are constants. */
 double er_cost_forward(const er_config *c, int64_t from, int64_t to, double start, double count);
 double er_cost_backward(const er_config *c, int64_t from, int64_t to, double start, double count);
 /* The output head at one position, and back. */
@@ -76,7 +76,7 @@ double er_cost_target_total(const er_cost_target *t, double steps);
 /* Bytes that `requests` targets optimised side by side take: caches, tape, scratch, logits. */
 double er_cost_target_memory(const er_config *c, int64_t layer, const er_cost_texts *t, double requests);
 
-/* Keys of one request at all edited layers: each layer's pass starts anew, because the layers before it have changed. */
+/* Keys of one request at all edited layers: each layer's pass starts anew, as the layers before it have changed. */
 double er_cost_keys(const er_config *c, const er_int_list *layers, const er_cost_texts *t);
 
 /* The small systems of one layer for a batch of n edits, fp64. `before`: edits in the history. Where the rank of a
@@ -94,21 +94,22 @@ double er_cost_update(const er_config *c, int64_t layers);
 /* Bytes of AlphaEdit's history at one layer, rank 0: at most, whatever the rank of its projection. */
 double er_cost_history(const er_config *c, double edits);
 
-/* --- statistics of a layer ----------------------------------------------------------------------------------------- */
+/* --- statistics of a layer ---------------------------------------------------------------------------------------- */
 
-double er_cost_moment(const er_config *c);     /* bytes: upper triangle of f x f in 128-bit fixed point; memory and store */
-double er_cost_eigenpairs(const er_config *c); /* bytes: fp64; memory of rank 0 and store */
+/* Bytes in memory and in the store: upper triangle of f x f in 128-bit fixed point; eigenpairs in fp64. */
+double er_cost_moment(const er_config *c);
+double er_cost_eigenpairs(const er_config *c);
 /* Bytes while measuring `layers` layers in one pass: sums (rank 0: also those of an interrupted pass), a Gram matrix,
  * a block of documents on its way. */
 double er_cost_measuring(const er_config *c, int64_t layers, double document, int rank0);
 /* Bytes while the eigenpairs of one layer are computed. */
 double er_cost_solving(const er_config *c);
-/* flop per token of documents of mean length `document`: blocks 0 .. last of the layers, and their Gram matrices (fp64). */
+/* flop per token of documents of mean length `document`: blocks 0 .. last of the layers, and Gram matrices (fp64). */
 double er_cost_statistics(const er_config *c, const er_int_list *layers, double document);
 /* flop of one layer's eigenpairs, in products' worth: much of LAPACK's work is bound by memory. */
 double er_cost_eigen_solve(const er_config *c);
 
-/* --- scores -------------------------------------------------------------------------------------------------------- */
+/* --- scores ------------------------------------------------------------------------------------------------------- */
 
 /* One scored prompt of `tokens` positions (both answers' included), head at `heads` of them. */
 double er_cost_score(const er_config *c, double tokens, double heads);

@@ -74,8 +74,8 @@ static void add_prompt(sums *s, const er_prompt *p)
     s->drift += (double)p->kl.count;
 }
 
-static int add_answer(sums *s, const er_tokenizer *t, const char *prompt, const char *answer, int first, er_arena *arena,
-                      er_err *err)
+static int add_answer(sums *s, const er_tokenizer *t, const char *prompt, const char *answer, int first,
+                      er_arena *arena, er_err *err)
 {
     er_scored_row row;
     if (!answer || !*answer) return 0;

@@ -95,7 +95,8 @@ int er_sheet_text(const er_sheet *s, er_text *out, er_err *err)
             ER_TRY(er_text_format(out, err, "  %-38s  %s\n", row->title, row->text));
         } else {
             format_figure(figure, sizeof figure, row);
-            ER_TRY(er_text_format(out, err, "  %-38s %16s%s%s\n", row->title, figure, *row->note ? "  " : "", row->note));
+            ER_TRY(er_text_format(out, err, "  %-38s %16s%s%s\n", row->title, figure, *row->note ? "  " : "",
+                                  row->note));
         }
     }
     return 0;

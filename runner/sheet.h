@@ -10,7 +10,8 @@
 
 /* How a figure is printed, and what its key ends in: bytes as kB, MB, ... ("_bytes"), operations as GFLOP, ...
  * ("_flop"), seconds ("_seconds"), counts with all digits, numbers with four. */
-enum er_figure { ER_FIGURE_COUNT, ER_FIGURE_NUMBER, ER_FIGURE_BYTES, ER_FIGURE_FLOP, ER_FIGURE_SECONDS, ER_FIGURE_TEXT };
+enum er_figure { ER_FIGURE_COUNT, ER_FIGURE_NUMBER, ER_FIGURE_BYTES, ER_FIGURE_FLOP, ER_FIGURE_SECONDS,
+                 ER_FIGURE_TEXT };
 
 typedef struct er_sheet_row {
     int section; /* title is a section's, key its name in JSON */
@@ -20,7 +21,7 @@ typedef struct er_sheet_row {
     const char *text;
 } er_sheet_row;
 
-/* Texts are copied into the arena. The first error stays in *err and every later call does nothing: check `code` once. */
+/* Texts are copied into the arena. The first error stays in *err and later calls do nothing: check `code` once. */
 typedef struct er_sheet {
     er_arena *arena;
     er_sheet_row *row;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What editing will take, from sizes alone: a model's config.json (or GGUF header) and a method, or a whole job. Weights
- * are never read, unless --folder asks for the run's name, which they are part of. */
+/* What editing will take, from sizes alone: a model's config.json (or GGUF header) and a method, or a whole job.
+ * Weights are never read, unless --folder asks for the run's name, which they are part of. */
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -30,6 +30,8 @@ static const er_flag flags[] = {
 
 enum { MOST_SHOWN = 1000, DEFAULT_EDITS = 1000, DEFAULT_BATCH = 100, DEFAULT_UNIT = 4, DEFAULT_DOCUMENT = 512,
        ADVISED_TOKENS = 50, SPEED_ROWS = 96, SPEED_FLOATS = 1 << 23 };
+
+static const char given_text[] = "as given", assumed_text[] = "assumed, near the means of CounterFact's records";
 
 /* What both forms of the command share. */
 typedef struct call_state {
@@ -242,7 +244,8 @@ static int plan_model(call_state *s, er_err *err)
                    .unit = DEFAULT_UNIT, .document = DEFAULT_DOCUMENT, .texts_from = s->from,
                    .tokens_from = s->tokens_from};
     ER_TRY(er_args_number(&p->edits, s->args, "edits", DEFAULT_EDITS, 1, err));
-    ER_TRY(er_args_number(&p->batch, s->args, "batch", editor->most_batch ? editor->most_batch : DEFAULT_BATCH, 1, err));
+    int64_t batch = editor->most_batch ? editor->most_batch : DEFAULT_BATCH;
+    ER_TRY(er_args_number(&p->batch, s->args, "batch", batch, 1, err));
     if (p->batch > p->edits) p->batch = p->edits;
     er_err refused = ER_ERR_INIT;
     int code = editor->check(&s->hyper, &s->config, p->batch, &refused);
@@ -250,7 +253,7 @@ static int plan_model(call_state *s, er_err *err)
     else if (code && err) *err = refused;
     if (code && code != ER_E_UNSUPPORTED) return code;
     ER_TRY(er_plan_texts_assumed(&p->texts, editor, &s->hyper, given, err));
-    snprintf(s->from, sizeof s->from, given ? "as given" : "assumed, near the means of CounterFact's records");
+    snprintf(s->from, sizeof s->from, "%s", given ? given_text : assumed_text);
     p->tokens = ADVISED_TOKENS * (double)s->config.inner;
     snprintf(s->tokens_from, sizeof s->tokens_from, "assumed");
     return choose_speed(s, 0, err);
@@ -310,7 +313,7 @@ static int count_texts(call_state *s, er_err *err)
     if (counted)
         snprintf(s->from, sizeof s->from, "means of %lld of the job's requests", (long long)counted);
     else
-        snprintf(s->from, sizeof s->from, "%s", given ? "as given" : "assumed, near the means of CounterFact's records");
+        snprintf(s->from, sizeof s->from, "%s", given ? given_text : assumed_text);
     if (!given && !s->tokenizer && s->why.code) er_log(ER_LOG_WARN, "texts are not counted: %s", s->why.text);
     p->prompts = scored.prompts;
     p->prompt_tokens = scored.tokens;

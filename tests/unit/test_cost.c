@@ -32,10 +32,10 @@ static const published models[] = {
                  "\"rotary_dim\": 64, \"vocab_size\": 50400, \"activation_function\": \"gelu_new\", "
                  "\"tie_word_embeddings\": false}",
      201.3, 206.4, 6050882784},
-    {"llama-2-7b", "{\"model_type\": \"llama\", " LLAMA(4096, 11008, 32, 32, 32, 32000, 4096, 10000, false), 202.4, 131.1,
-     6738415616},
-    {"llama-3-8b", "{\"model_type\": \"llama\", " LLAMA(4096, 14336, 32, 8, 32, 128256, 8192, 500000, false), 218.1, 525.3,
-     8030261248},
+    {"llama-2-7b", "{\"model_type\": \"llama\", "
+     LLAMA(4096, 11008, 32, 32, 32, 32000, 4096, 10000, false), 202.4, 131.1, 6738415616},
+    {"llama-3-8b", "{\"model_type\": \"llama\", "
+     LLAMA(4096, 14336, 32, 8, 32, 128256, 8192, 500000, false), 218.1, 525.3, 8030261248},
     {"llama-3.2-3b", "{\"model_type\": \"llama\", \"head_dim\": 128, "
                      "\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 32, \"low_freq_factor\": 1, "
                      "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 8192}, "
@@ -66,15 +66,16 @@ static void parameters_of_published_models(void **state)
         parse(&c, models[i].config, models[i].name);
         er_cost_parameters p = er_cost_parameters_of(&c);
         near((double)p.all, models[i].all, 0, models[i].name);
-        near(er_cost_block_matrices(&c) * 1e-6, models[i].block, 0.05, models[i].name); /* the table leaves biases out */
-        assert_true((double)p.block > er_cost_block_matrices(&c) && (double)p.block < 1.001 * er_cost_block_matrices(&c));
-        near((double)(c.vocab * c.hidden) * 1e-6, models[i].head, 0.05, models[i].name);
-        near((double)(p.block * c.layers + p.embedding + p.positions + p.head + p.rest), (double)p.all, 0, "sum of parts");
+        const double block = er_cost_block_matrices(&c), table = (double)(c.vocab * c.hidden);
+        near(block * 1e-6, models[i].block, 0.05, models[i].name); /* the table leaves norms and biases out */
+        assert_true((double)p.block > block && (double)p.block < 1.001 * block);
+        near(table * 1e-6, models[i].head, 0.05, models[i].name);
+        near((double)(p.block * c.layers + p.embedding + p.positions + p.head + p.rest), (double)p.all, 0,
+             "sum of parts");
         near((double)p.head, c.tied ? 0 : (double)(c.vocab * (c.hidden + c.head_bias)), 0, "head");
         /* two bytes for each element of a matrix, four for the others */
         double narrow = er_cost_model(&c, ER_F32) - er_cost_model(&c, ER_BF16);
-        double matrices = er_cost_block_matrices(&c) * (double)c.layers + (double)(c.vocab * c.hidden) * (c.tied ? 1 : 2) +
-                          (double)p.positions;
+        double matrices = block * (double)c.layers + table * (c.tied ? 1 : 2) + (double)p.positions;
         near(narrow, 2 * matrices, 0, "bf16");
     }
 }
@@ -125,7 +126,8 @@ static void edits_by_hand(void **state)
     near(t.positions, 17, 0, "positions");
     near(t.active, 7, 0, "active");
     near(t.heads, 5, 0, "rows of logits");
-    near(t.once, 2 * ((7 * 960 + 28 * 32) + 2 * (4 * 960 + 10 * 32)) + (3 * 960 + 6 * 32) + 2 * (2 * 960 + 3 * 32), 0, "once");
+    near(t.once, 2 * ((7 * 960 + 28 * 32) + 2 * (4 * 960 + 10 * 32)) + (3 * 960 + 6 * 32) +
+                     2 * (2 * 960 + 3 * 32), 0, "once");
     near(t.loss, 2 * 2 * (3 * 960 + 18 * 32) + 2 * (960 + 3 * 32) + 5 * 320, 0, "loss");
     near(t.gradient, 2 * 2 * (3 * 960 + (18 * 4 + 6 * 4) * 8) + 2 * (960 + (3 * 4 + 4) * 8) + 5 * 320, 0, "gradient");
     near(er_cost_target_total(&t, 25), 918208, 0, "target");
@@ -159,7 +161,8 @@ static int count_product(void *context, int64_t layer, enum er_matrix_id which, 
     const er_model *m = ((void **)context)[0];
     double *sum = ((void **)context)[1];
     (void)in, (void)out, (void)err;
-    *sum += 2.0 * (double)tokens * (double)m->layers[layer].matrix[which].rows * (double)m->layers[layer].matrix[which].cols;
+    const er_matrix *w = &m->layers[layer].matrix[which];
+    *sum += 2.0 * (double)(tokens * w->rows * w->cols);
     return 0;
 }
 
@@ -180,8 +183,9 @@ static double norm_bytes(const er_norm *n, int64_t width)
 static double held(const er_model *m, int weights)
 {
     const er_config *c = &m->config;
-    double sum = bytes_of(&m->embedding, weights) + bytes_of(&m->positions, weights) + bytes_of(&m->project_in, weights) +
-                 bytes_of(&m->project_out, weights) + norm_bytes(&m->final_norm, c->hidden);
+    double sum = bytes_of(&m->embedding, weights) + bytes_of(&m->positions, weights) +
+                 bytes_of(&m->project_in, weights) + bytes_of(&m->project_out, weights);
+    sum += norm_bytes(&m->final_norm, c->hidden);
     if (m->head.data != m->embedding.data) sum += bytes_of(&m->head, weights);
     if (m->head_bias) sum += (double)c->vocab * 4;
     for (int i = 0; i < 2; i++)
@@ -206,7 +210,7 @@ static void check_pass(const er_model *m, const char *path)
     const er_config *c = &m->config;
     enum { TOKENS = 5 };
     const int64_t n = TOKENS;
-    double product = 0, pairs = 0;
+    double product = 0, pairs = 0, seen = 0;
     void *context[] = {(void *)(uintptr_t)m, &product};
     er_tap tap = {.context = context, .forward = count_product};
     er_err err = ER_ERR_INIT;
@@ -222,15 +226,17 @@ static void check_pass(const er_model *m, const char *path)
     OK(er_cache_new(&cache, m, 1, &n, 0, c->layers, &err));
     OK(er_alloc(&x, (size_t)(n * c->hidden), &err));
     OK(er_forward(&view, cache, &all, 1, x, 0, c->layers, tape, &tap, work, &err));
-    for (int64_t l = 0; l < c->layers; l++)
-        for (int64_t p = 0; p < n; p++) pairs += (double)(p + 1 < er_config_window(c, l) ? p + 1 : er_config_window(c, l));
+    for (int64_t l = 0; l < c->layers; l++) {
+        const int64_t window = er_config_window(c, l);
+        for (int64_t p = 0; p < n; p++) pairs += (double)(p + 1 < window ? p + 1 : window);
+        seen += (double)(n * (n < window ? n : window));
+    }
     double maps = c->embedding_width != c->hidden ? 2.0 * TOKENS * (double)(c->embedding_width * c->hidden) : 0;
-    near(er_cost_forward(c, 0, c->layers, 0, TOKENS), maps + product + pairs * 4 * (double)(c->heads * c->head_dim), 0, path);
+    const double attention = pairs * 4 * (double)(c->heads * c->head_dim);
+    near(er_cost_forward(c, 0, c->layers, 0, TOKENS), maps + product + attention, 0, path);
     near(er_cost_kv(c, 0, c->layers) * TOKENS, (double)er_cache_bytes(cache), 0, path);
     /* each array of the tape is rounded up to 64 bytes; the estimate takes every token to see all positions */
-    double tape_bytes = er_cost_tape(c, 0, c->layers, TOKENS) * TOKENS, seen = 0;
-    for (int64_t l = 0; l < c->layers; l++)
-        seen += (double)(TOKENS < er_config_window(c, l) ? TOKENS : er_config_window(c, l)) * TOKENS;
+    double tape_bytes = er_cost_tape(c, 0, c->layers, TOKENS) * TOKENS;
     double exact = tape_bytes - 4 * (double)c->heads * (seen - pairs), arrays = 11 * (double)c->layers;
     double got = (double)er_tape_bytes(tape);
     if (got < exact || got > exact + 60 * arrays) fail_msg("%s: tape of %.0f bytes, expected %.0f", path, got, exact);
