@@ -18,7 +18,7 @@ typedef struct rule {
     const char *family;
     int64_t window;    /* where the file does not say; 0: none */
     int64_t period;    /* layers see the window but every period-th one; 1: all do; 0: the family has no windows */
-    int64_t wide;      /* number of layers of the model whose scores are divided by sqrt(d / heads), not sqrt(head_dim) */
+    int64_t wide;      /* layers of the one model whose scores are divided by sqrt(d / heads), not sqrt(head_dim) */
     int64_t unrotated; /* every such layer has no positions; 0: none */
     int partial;       /* a head may be rotated in part */
 } rule;
@@ -406,13 +406,15 @@ int er_gguf_config(er_config *out, const er_gguf *g, const er_tensors *tensors, 
 {
     er_config c;
     reader r = {g, tensors, arena, NULL, NULL, &c};
+    er_gguf_special ids;
     ER_TRY(find_family(&r, err));
     c = er_family_start(r.family);
     for (size_t i = 0; i < r.family->field_count; i++) ER_TRY(read_field(&r, &r.family->fields[i], err));
     ER_TRY(check_keys(&r, err));
     ER_TRY(read_tensors(&r, err));
-    ER_TRY(er_gguf_id(&c.bos, g, "tokenizer.ggml.bos_token_id", err));
-    ER_TRY(er_gguf_id(&c.eos, g, "tokenizer.ggml.eos_token_id", err));
+    ER_TRY(er_gguf_ids(&ids, g, arena, err));
+    c.bos = ids.bos;
+    c.eos = ids.eos;
     er_config_derive(&c);
     ER_TRY(read_layers(&r, err));
     ER_TRY(read_scaling(&r, err));
