@@ -85,6 +85,13 @@ int er_map_open(er_map *out, const char *path, er_err *err)
     return 0;
 }
 
+void er_map_ahead(const void *at, size_t bytes)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t first = (uintptr_t)at / page * page;
+    if (bytes) madvise((void *)first, (uintptr_t)at - first + bytes, MADV_WILLNEED); /* advice: its failure costs time */
+}
+
 void er_map_close(er_map *map)
 {
     if (map->data) munmap((void *)(uintptr_t)map->data, map->size);

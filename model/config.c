@@ -27,7 +27,7 @@ static int same_value(const json_t *a, const json_t *b)
     return json_equal(a, b);
 }
 
-int er_fixed_check(const er_fixed *fixed, const json_t *value, const char *path, const char *prefix, er_err *err)
+int er_fixed_check(const er_fixed_key *fixed, const json_t *value, const char *path, const char *prefix, er_err *err)
 {
     if (!value || json_is_null(value)) return 0;
     json_t *wanted = json_loads(fixed->value, JSON_DECODE_ANY, NULL);
@@ -103,7 +103,7 @@ static int parse_root(er_config *out, const json_t *root, const char *path, er_e
         return er_fail(err, ER_E_UNSUPPORTED, "%s: model_type '%s' is not supported, only %s", path, type,
                        er_family_names());
     er_config c = er_family_start(family);
-    for (const er_fixed *f = family->fixed_json; f->key; f++)
+    for (const er_fixed_key *f = family->fixed_json; f->key; f++)
         ER_TRY(er_fixed_check(f, json_object_get(root, f->key), path, "", err));
     for (size_t i = 0; i < family->field_count; i++)
         if (family->fields[i].json)

@@ -89,7 +89,7 @@ static int set_fields(json_t *root, const er_family *family, const er_config *c)
         json_t *value = field_json(f, &copy);
         failed |= json_object_set_new(root, f->json, value);
     }
-    for (const er_fixed *f = family->fixed_json; f->key; f++)
+    for (const er_fixed_key *f = family->fixed_json; f->key; f++)
         if (strcmp(f->value, "null") != 0)
             failed |= json_object_set_new(root, f->key, json_loads(f->value, JSON_DECODE_ANY, NULL));
     return failed;

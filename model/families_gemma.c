@@ -52,12 +52,12 @@
                      .activation = ER_GELU_TANH, .gated = 1, .gain_plus_one = 1, .scaled_embedding = 1, __VA_ARGS__}
 #define LAYOUT "model.", "model.layers.%d.", "blk.%d."
 
-static const er_fixed fixed_json[] = {
+static const er_fixed_key fixed_json[] = {
     {"use_bidirectional_attention", "false"},
     {"quantization_config", "null"},
     {NULL, NULL},
 };
-static const er_fixed fixed_gguf[] = {
+static const er_fixed_key fixed_gguf[] = {
     {"attention.causal", "true"},
     {NULL, NULL},
 };

@@ -32,7 +32,7 @@
     {ER_AT(activation), ER_FIELD_ACTIVATION, "activation_function", NULL, 0, ER_GELU_TANH}
 
 static const er_field gpt2_fields[] = {N_SIZES(1024), {ER_AT(tied), ER_FIELD_BOOL, "tie_word_embeddings", NULL, 0, 1}};
-static const er_fixed gpt2_fixed[] = {
+static const er_fixed_key gpt2_fixed[] = {
     {"scale_attn_weights", "true"},       {"scale_attn_by_inverse_layer_idx", "false"},
     {"add_cross_attention", "false"},     {"quantization_config", "null"},
     {NULL, NULL},
@@ -63,7 +63,7 @@ static const er_field gptj_fields[] = {
     {ER_AT(rope_dim), ER_FIELD_INT, "rotary_dim", NULL, 0, 64},
     {ER_AT(tied), ER_FIELD_BOOL, "tie_word_embeddings", NULL, 0, 0},
 };
-static const er_fixed plain_fixed[] = {{"quantization_config", "null"}, {NULL, NULL}};
+static const er_fixed_key plain_fixed[] = {{"quantization_config", "null"}, {NULL, NULL}};
 static const er_slot_row gptj_rows[] = {
     ONCE(ER_SLOT_EMBEDDING, "transformer.wte.weight", "token_embd.weight", NULL),
     NORM(ER_NORM_ATTENTION, "ln_1", "attn_norm", NULL),
@@ -103,7 +103,7 @@ static const er_field opt_fields[] = {
     {ER_AT(no_final_norm), ER_FIELD_BOOL, "_remove_final_layer_norm", NULL, 0, 0},
     {ER_AT(tied), ER_FIELD_BOOL, "tie_word_embeddings", NULL, 0, 1},
 };
-static const er_fixed opt_fixed[] = {{"layer_norm_elementwise_affine", "true"}, {"quantization_config", "null"},
+static const er_fixed_key opt_fixed[] = {{"layer_norm_elementwise_affine", "true"}, {"quantization_config", "null"},
                                      {NULL, NULL}};
 
 static int opt_read(er_config *c, const json_t *root, const char *path, er_err *err)
@@ -179,7 +179,7 @@ static const er_field phi_fields[] = {
     {ER_AT(norm_eps), ER_FIELD_REAL, "layer_norm_eps", "attention.layer_norm_epsilon", 0, 1e-5},
     {ER_AT(tied), ER_FIELD_BOOL, "tie_word_embeddings", NULL, 0, 0},
 };
-static const er_fixed phi_fixed[] = {{"qk_layernorm", "false"}, {"quantization_config", "null"}, {NULL, NULL}};
+static const er_fixed_key phi_fixed[] = {{"qk_layernorm", "false"}, {"quantization_config", "null"}, {NULL, NULL}};
 static const er_slot_row phi_rows[] = {
     ONCE(ER_SLOT_EMBEDDING, "model.embed_tokens.weight", "token_embd.weight", NULL),
     MATRIX(ER_MATRIX_Q, "self_attn.q_proj", "attn_q", 1, 0),

@@ -56,13 +56,13 @@
                      .activation = ER_SILU, .gated = 1, __VA_ARGS__}
 #define LAYOUT "model.", "model.layers.%d.", "blk.%d."
 
-static const er_fixed fixed_json[] = {
+static const er_fixed_key fixed_json[] = {
     {"partial_rotary_factor", "1.0"},
     {"quantization_config", "null"},
     {NULL, NULL},
 };
 
-static const er_fixed fixed_gguf[] = {
+static const er_fixed_key fixed_gguf[] = {
     {"expert_count", "0"},
     {"attention.causal", "true"},
     {NULL, NULL},
@@ -183,7 +183,7 @@ static int phi3_write(json_t *root, const er_config *c)
     return er_partial_rotation_write(root, "partial_rotary_factor", c) | window_write(root, c);
 }
 
-static const er_fixed phi3_fixed[] = {{"quantization_config", "null"}, {NULL, NULL}};
+static const er_fixed_key phi3_fixed[] = {{"quantization_config", "null"}, {NULL, NULL}};
 static const er_field phi3_fields[] = {SIZES(0, 4096), ROPE_DIM, NUMBERS(10000, 1e-5, 0)};
 static const er_slot_row phi3_rows[] = {
     EMBEDDING,

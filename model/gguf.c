@@ -353,10 +353,3 @@ int er_gguf_required(const er_gguf_value **out, const er_gguf *g, const char *ke
     *out = er_gguf_find(g, key);
     return *out ? 0 : er_fail(err, ER_E_FORMAT, "%s: %s is missing", g->path, key);
 }
-
-int er_gguf_id(int64_t *out, const er_gguf *g, const char *key, er_err *err)
-{
-    const er_gguf_value *v = er_gguf_find(g, key);
-    *out = -1;
-    return v ? er_gguf_int(out, g, v, err) : 0;
-}

@@ -50,9 +50,14 @@ int er_gguf_texts(const char *const **out, const er_gguf *g, const er_gguf_value
 int er_gguf_ints(const int32_t **out, const er_gguf *g, const er_gguf_value *v, er_arena *arena, er_err *err);
 
 int er_gguf_reals(const float **out, const er_gguf *g, const er_gguf_value *v, er_arena *arena, er_err *err);
-/* A key that must be there; an optional id, -1 when absent. */
 int er_gguf_required(const er_gguf_value **out, const er_gguf *g, const char *key, er_err *err);
-int er_gguf_id(int64_t *out, const er_gguf *g, const char *key, er_err *err);
+
+/* Ids of special tokens, not checked against the vocabulary. Where the file does not say: -1, but SentencePiece's own in
+ * a vocabulary of its kind. */
+typedef struct er_gguf_special {
+    int64_t bos, eos, unk, pad;
+} er_gguf_special;
+int er_gguf_ids(er_gguf_special *out, const er_gguf *g, er_arena *arena, er_err *err);
 
 /* Metadata as a configuration (checked) and as the parts of a tokenizer (in the arena). tensors: sorted; those that
  * decide the configuration (factors of the rotation) are marked as used. ER_E_UNSUPPORTED names the key or tensor that

@@ -18,7 +18,7 @@ typedef struct rule {
     const char *family;
     int64_t window;    /* where the file does not say; 0: none */
     int64_t period;    /* layers see the window but every period-th one; 1: all do; 0: the family has no windows */
-    int64_t wide;      /* number of layers of the model whose scores are divided by sqrt(d / heads), not sqrt(head_dim) */
+    int64_t wide;      /* layers of the one model whose scores are divided by sqrt(d / heads), not sqrt(head_dim) */
     int64_t unrotated; /* every such layer has no positions; 0: none */
     int partial;       /* a head may be rotated in part */
 } rule;
@@ -38,7 +38,7 @@ static const char *const known[] = {
 };
 
 /* Keys whose value must be the one that does nothing. */
-static const er_fixed neutral[] = {
+static const er_fixed_key neutral[] = {
     {"attention.causal", "true"}, {"rope.scaling.attn_factor", "1.0"}, {"logit_scale", "1.0"},
     {"residual_scale", "1.0"},    {"embedding_scale", "1.0"},          {NULL, NULL},
 };
@@ -136,7 +136,7 @@ static int as_json(json_t **out, const reader *r, const er_gguf_value *v, er_err
     return *out ? 0 : er_fail(err, ER_E_FORMAT, "%s: %s is no text or number", r->g->path, v->key);
 }
 
-static const er_fixed *fixed_value(const er_fixed *list, const char *key)
+static const er_fixed_key *fixed_value(const er_fixed_key *list, const char *key)
 {
     while (list && list->key && strcmp(list->key, key) != 0) list++;
     return list && list->key ? list : NULL;
@@ -162,7 +162,7 @@ static int is_off(const json_t *value)
 static int check_key(const reader *r, const er_gguf_value *v, const char *prefix, er_err *err)
 {
     const char *key = v->key + strlen(prefix);
-    const er_fixed *fixed = fixed_value(r->family->fixed_gguf, key);
+    const er_fixed_key *fixed = fixed_value(r->family->fixed_gguf, key);
     json_t *value = NULL;
     if (!fixed) fixed = fixed_value(neutral, key);
     if (!fixed && is_known(r->family, key)) return 0;
@@ -406,13 +406,15 @@ int er_gguf_config(er_config *out, const er_gguf *g, const er_tensors *tensors, 
 {
     er_config c;
     reader r = {g, tensors, arena, NULL, NULL, &c};
+    er_gguf_special ids;
     ER_TRY(find_family(&r, err));
     c = er_family_start(r.family);
     for (size_t i = 0; i < r.family->field_count; i++) ER_TRY(read_field(&r, &r.family->fields[i], err));
     ER_TRY(check_keys(&r, err));
     ER_TRY(read_tensors(&r, err));
-    ER_TRY(er_gguf_id(&c.bos, g, "tokenizer.ggml.bos_token_id", err));
-    ER_TRY(er_gguf_id(&c.eos, g, "tokenizer.ggml.eos_token_id", err));
+    ER_TRY(er_gguf_ids(&ids, g, arena, err));
+    c.bos = ids.bos;
+    c.eos = ids.eos;
     er_config_derive(&c);
     ER_TRY(read_layers(&r, err));
     ER_TRY(read_scaling(&r, err));

@@ -2,39 +2,35 @@
 /* A source (weights.h) becomes a model: every tensor is found and checked, then hashed and, unless it can be used in
  * place, converted into one block of memory, which processes of a machine may share. Orientation and order of files end
  * here: behind this file a matrix is (outputs, inputs). */
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/tick.h"
 #include "model/families.h"
+#include "model/model_move.h"
 #include "model/model_parts.h"
 #include "model/quant.h"
 
+#include <omp.h>
 #include <string.h>
 
-enum { CHUNK = 1 << 16, ROPE_POSITIONS = 8192, MOST_PARTS = 3, LINE = 64 };
+/* AHEAD: pieces that the disk is asked for before they are needed */
+enum { PIECE = 1 << 18, AHEAD = 64, ROPE_POSITIONS = 8192, LINE = 64 };
 
-/* One tensor on its way. */
-typedef struct moving {
-    er_slot slot;
-    const er_tensor *from;
-    int dtype;              /* of to */
-    int in_place;           /* `to` lies in the file's map */
-    size_t at[MOST_PARTS];  /* where else each part lies in the block */
-    void *to[MOST_PARTS];   /* one for each part */
-    int64_t head_dim;       /* of rows that GGUF permutes; 0: they stand as they are */
-    int minus_one;          /* GGUF holds 1 + gain */
-    int reordered;          /* GGUF holds the outputs one below the other, whatever the order in Hugging Face's file */
-} moving;
+/* Some rows of a tensor: what one thread reads, hashes and puts in place at a time. Pieces follow from shapes alone. */
+typedef struct piece {
+    int64_t tensor, row, rows;
+    int64_t lost; /* values that were too large */
+    er_hash hash;
+} piece;
 
 typedef struct filling {
     er_model *model;
-    er_hasher *hasher;
-    float *chunk;   /* the values of some rows, as fp32 */
-    uint16_t *half; /* the same, narrowed */
-    int64_t chunk_values;
-    int weights;    /* how matrices are held */
-    moving *tensors;
+    int weights; /* how matrices are held */
+    er_moving *tensors;
     int64_t count;
-    size_t bytes;   /* of the block */
+    piece *pieces;
+    int64_t piece_count, piece_values; /* the largest piece */
+    size_t bytes; /* of the block */
 } filling;
 
 int er_model_own(er_model *model, void *out, size_t count, size_t size, er_err *err)
@@ -69,8 +65,6 @@ static er_tensor *find_tied(const er_source *s)
     return NULL;
 }
 
-static int is_transposed(const er_slot *slot) { return slot->row->order == ER_ORDER_CONV1D && slot->dims == 2; }
-
 static int find_tensor(er_tensor **out, const er_source *s, const er_slot *slot, er_err *err)
 {
     char name[ER_TENSOR_NAME];
@@ -81,7 +75,7 @@ static int find_tensor(er_tensor **out, const er_source *s, const er_slot *slot,
     if (!t) return er_fail(err, ER_E_FORMAT, "%s: tensor '%s' is missing", path, name);
     if (!er_dtype_block(t->dtype))
         return er_fail(err, ER_E_UNSUPPORTED, "%s: tensor '%s' has type %s", t->path, name, t->type);
-    int vector = slot->dims == 1, turned = s->gguf && is_transposed(slot);
+    int vector = slot->dims == 1, turned = s->gguf && er_slot_transposed(slot);
     long long wanted[2] = {vector || turned ? slot->cols : slot->rows, vector ? 1 : turned ? slot->rows : slot->cols};
     long long got[2] = {t->dims ? t->shape[0] : 1, t->dims > 1 ? t->shape[1] : 1};
     if (t->dims != slot->dims || got[0] != wanted[0] || got[1] != wanted[1])
@@ -94,116 +88,39 @@ static int find_tensor(er_tensor **out, const er_source *s, const er_slot *slot,
 
 static int aligned(const void *p, int64_t to) { return (uintptr_t)p % (uintptr_t)to == 0; }
 
-/* The output of a GGUF tensor that is output o of the slot. */
-static int64_t plain_output(const er_config *c, const er_slot *slot, int64_t o)
-{
-    int64_t row = 0, before = 0;
-    int part = 0;
-    er_slot_place(c, slot, o, &part, &row);
-    for (int p = 0; p < part; p++) before += er_matrix_rows(c, slot->row->which + p);
-    return before + row;
-}
-
-/* Rows of a slot that is transposed or goes head by head, from a file that is neither. */
-static void widen_reordered(float *out, const moving *m, const er_config *c, int64_t first, int64_t n)
-{
-    enum { PIECE = 256 };
-    const er_tensor *t = m->from;
-    const er_slot *slot = &m->slot;
-    const int64_t cols = slot->cols;
-    if (is_transposed(slot)) {
-        float some[PIECE];
-        for (int64_t o = 0; o < cols; o++) {
-            int64_t from = plain_output(c, slot, o) * slot->rows + first;
-            for (int64_t r = 0; r < n; r++) {
-                if (r % PIECE == 0) er_widen(some, t->data, t->dtype, from + r, n - r < PIECE ? n - r : PIECE);
-                out[r * cols + o] = some[r % PIECE];
-            }
-        }
-    } else if (slot->dims == 1) {
-        for (int64_t o = 0; o < cols; o++) er_widen(out + o, t->data, t->dtype, plain_output(c, slot, o), 1);
-    } else {
-        for (int64_t r = 0; r < n; r++)
-            er_widen(out + r * cols, t->data, t->dtype, plain_output(c, slot, first + r) * cols, cols);
-    }
-}
-
-/* Rows first .. first+n-1 of the tensor in Hugging Face's order, as fp32. */
-static void widen_rows(float *out, const moving *m, const er_config *c, int64_t first, int64_t n)
-{
-    const er_tensor *t = m->from;
-    const int64_t cols = m->slot.cols;
-    if (m->reordered) {
-        widen_reordered(out, m, c, first, n);
-    } else if (!m->head_dim) {
-        er_widen(out, t->data, t->dtype, first * cols, n * cols);
-    } else if (m->slot.dims == 1) {
-        for (int64_t i = 0; i < cols; i++)
-            er_widen(out + i, t->data, t->dtype, er_slot_source_row(i, m->head_dim), 1);
-    } else {
-        for (int64_t r = 0; r < n; r++)
-            er_widen(out + r * cols, t->data, t->dtype, er_slot_source_row(first + r, m->head_dim) * cols, cols);
-    }
-    if (m->minus_one)
-        for (int64_t i = 0; i < n * cols; i++) out[i] -= 1.0f;
-}
-
-static void hash_head(filling *f, const er_slot *slot)
+static void hash_head(er_hasher *h, const er_config *c, const er_slot *slot)
 {
     char name[ER_TENSOR_NAME];
-    er_slot_name(name, &f->model->config, slot, 0);
-    er_hasher_text(f->hasher, name);
-    er_hasher_number(f->hasher, slot->dims);
-    er_hasher_number(f->hasher, slot->rows);
-    er_hasher_number(f->hasher, slot->cols);
+    er_slot_name(name, c, slot, 0);
+    er_hasher_text(h, name);
+    er_hasher_number(h, slot->dims);
+    er_hasher_number(h, slot->rows);
+    er_hasher_number(h, slot->cols);
 }
 
-static void copy_value(void *to, int64_t at, const void *from, int64_t i, int dtype)
+/* Values become fp32 for the hash and, where the tensor is not used in place, go to their parts. wide, half: room for a
+ * piece. */
+static void move_piece(const filling *f, piece *p, float *wide, uint16_t *half)
 {
-    if (dtype == ER_F32) ((float *)to)[at] = ((const float *)from)[i];
-    else ((uint16_t *)to)[at] = ((const uint16_t *)from)[i];
+    const er_moving *m = &f->tensors[p->tensor];
+    const int64_t values = p->rows * m->slot.cols;
+    const void *from = wide;
+    if (m->in_place && m->dtype == ER_F32) from = m->from->data + (size_t)(p->row * m->slot.cols) * sizeof *wide;
+    else er_move_widen(wide, m, &f->model->config, p->row, p->rows);
+    p->hash = er_hash_bytes(from, (size_t)values * sizeof *wide);
+    if (m->in_place) return;
+    if (m->dtype != ER_F32) p->lost = er_narrow(half, m->dtype, wide, values);
+    er_move_scatter(m, &f->model->config, m->dtype == ER_F32 ? (const void *)wide : half, p->row, p->rows);
 }
 
-/* Values of rows first .. first+n-1 of the tensor go to their parts. */
-static void scatter(const filling *f, const moving *m, const void *values, int64_t first, int64_t n)
+/* Asks for a piece's bytes of the file. Rows that stand elsewhere in it (permuted ones) lie close by. */
+static void read_ahead(const filling *f, int64_t index)
 {
-    const er_slot *slot = &m->slot;
-    const er_config *c = &f->model->config;
-    const int64_t cols = slot->cols, size = er_dtype_bytes(m->dtype);
-    int transposed = is_transposed(slot), part = 0;
-    int64_t row = 0;
-    if (transposed || slot->dims == 1) { /* by outputs */
-        int64_t inputs = transposed ? slot->rows : 1;
-        for (int64_t o = 0; o < cols; o++) {
-            er_slot_place(c, slot, o, &part, &row);
-            for (int64_t i = 0; i < n; i++) copy_value(m->to[part], row * inputs + first + i, values, i * cols + o, m->dtype);
-        }
-        return;
-    }
-    for (int64_t r = 0; r < n; r++) {
-        er_slot_place(c, slot, first + r, &part, &row);
-        memcpy((uint8_t *)m->to[part] + row * cols * size, (const uint8_t *)values + r * cols * size,
-               (size_t)(cols * size));
-    }
-}
-
-/* Values go through the chunk into the hash and, where the tensor is not used in place, to their parts. */
-static int convert(filling *f, const moving *m, er_err *err)
-{
-    const er_slot *slot = &m->slot;
-    int64_t step = f->chunk_values / slot->cols;
-    for (int64_t row = 0; row < slot->rows; row += step) {
-        int64_t n = slot->rows - row < step ? slot->rows - row : step, values = n * slot->cols;
-        widen_rows(f->chunk, m, &f->model->config, row, n);
-        er_hasher_add(f->hasher, f->chunk, (size_t)values * sizeof *f->chunk);
-        int64_t lost = !m->in_place && m->dtype != ER_F32 ? er_narrow(f->half, m->dtype, f->chunk, values) : 0;
-        if (lost)
-            return er_fail(err, ER_E_NUMERIC, "%s: tensor '%s': %lld values are too large for %s", m->from->path,
-                           m->from->name, (long long)lost, er_dtype_name(m->dtype));
-        if (!m->in_place) scatter(f, m, m->dtype == ER_F32 ? (const void *)f->chunk : f->half, row, n);
-        er_tick();
-    }
-    return 0;
+    if (index >= f->piece_count) return;
+    const piece *p = &f->pieces[index];
+    const er_tensor *t = f->tensors[p->tensor].from;
+    const size_t rows = (size_t)f->tensors[p->tensor].slot.rows, each = t->bytes / rows;
+    er_map_ahead(t->data + (size_t)p->row * each, (size_t)p->rows * each);
 }
 
 /* Values of part p of a slot: of a matrix or bias its share, else the whole. */
@@ -220,13 +137,13 @@ static int is_gain(const er_slot *slot)
 }
 
 /* Finds a tensor and decides where it will lie. */
-static int lay_out(filling *f, moving *m, const er_slot *slot, er_err *err)
+static int lay_out(filling *f, er_moving *m, const er_slot *slot, er_err *err)
 {
     const er_source *s = &f->model->owner->source;
     const er_config *c = &f->model->config;
     er_tensor *t = NULL;
     ER_TRY(find_tensor(&t, s, slot, err));
-    *m = (moving){.slot = *slot, .from = t, .dtype = slot->dims == 1 ? ER_F32 : f->weights};
+    *m = (er_moving){.slot = *slot, .from = t, .dtype = slot->dims == 1 ? ER_F32 : f->weights};
     m->head_dim = s->gguf && slot->row->permuted ? c->head_dim : 0;
     m->minus_one = s->gguf && c->gain_plus_one && is_gain(slot);
     m->reordered = s->gguf && slot->row->order != ER_ORDER_PLAIN;
@@ -243,15 +160,6 @@ static int lay_out(filling *f, moving *m, const er_slot *slot, er_err *err)
     return 0;
 }
 
-static int fill(filling *f, const moving *m, er_err *err)
-{
-    hash_head(f, &m->slot);
-    if (m->in_place && m->dtype == ER_F32) er_hasher_add(f->hasher, m->from->data, m->from->bytes);
-    else ER_TRY(convert(f, m, err));
-    er_tick();
-    return 0;
-}
-
 /* A gain as it multiplies. */
 static int put_gain(er_model *model, er_norm *norm, const float *stored, int64_t n, er_err *err)
 {
@@ -264,7 +172,7 @@ static int put_gain(er_model *model, er_norm *norm, const float *stored, int64_t
     return 0;
 }
 
-static int put(er_model *m, const moving *x, er_err *err)
+static int put(er_model *m, const er_moving *x, er_err *err)
 {
     const er_slot *slot = &x->slot;
     er_layer *layer = slot->layer < 0 ? NULL : &m->layers[slot->layer];
@@ -297,27 +205,83 @@ static int put(er_model *m, const moving *x, er_err *err)
 static int lay_out_all(filling *f, er_err *err)
 {
     const er_config *c = &f->model->config;
-    f->chunk_values = CHUNK;
     f->count = er_slot_count(c);
     ER_TRY(er_alloc(&f->tensors, (size_t)f->count, err));
     for (int64_t i = 0; i < f->count; i++) {
         er_slot slot = er_slot_at(c, i);
-        if (slot.cols > f->chunk_values) f->chunk_values = slot.cols;
         ER_TRY(lay_out(f, &f->tensors[i], &slot, err));
     }
     return 0;
 }
 
+static int cut_pieces(filling *f, er_err *err)
+{
+    size_t capacity = 0;
+    for (int64_t i = 0; i < f->count; i++) {
+        const er_slot *slot = &f->tensors[i].slot;
+        int64_t step = slot->cols < PIECE ? PIECE / slot->cols : 1;
+        for (int64_t row = 0; row < slot->rows; row += step) {
+            int64_t rows = slot->rows - row < step ? slot->rows - row : step;
+            ER_TRY(er_grow(&f->pieces, &capacity, (size_t)f->piece_count + 1, err));
+            f->pieces[f->piece_count++] = (piece){.tensor = i, .row = row, .rows = rows};
+            if (rows * slot->cols > f->piece_values) f->piece_values = rows * slot->cols;
+        }
+    }
+    return 0;
+}
+
+/* Pieces in any order by any thread: each writes its own rows and its own hash. */
+static int move_all(filling *f, er_err *err)
+{
+    const int threads = omp_get_max_threads();
+    const size_t each = (size_t)f->piece_values;
+    float *wide = NULL;
+    uint16_t *half = NULL;
+    int code = er_alloc(&wide, (size_t)threads * each, err);
+    if (!code) code = er_alloc(&half, (size_t)threads * each, err);
+    if (!code) {
+#pragma omp parallel for schedule(dynamic)
+        for (int64_t i = 0; i < f->piece_count; i++) {
+            size_t mine = (size_t)omp_get_thread_num() * each;
+            read_ahead(f, i + AHEAD);
+            move_piece(f, &f->pieces[i], wide + mine, half + mine);
+            if (omp_get_thread_num() == 0) er_tick();
+        }
+    }
+    er_free(wide);
+    er_free(half);
+    return code;
+}
+
+/* The hash of the configuration and of every tensor: name, shape, hashes of its pieces. */
+static int hash_all(filling *f, er_err *err)
+{
+    er_hasher *h = NULL;
+    ER_TRY(er_hasher_new(&h, err));
+    er_hasher_text(h, "errata model 2");
+    er_config_hash(h, &f->model->config);
+    for (int64_t i = 0; i < f->piece_count; i++) {
+        const piece *p = &f->pieces[i];
+        if (p->row == 0) hash_head(h, &f->model->config, &f->tensors[p->tensor].slot);
+        er_hasher_hash(h, &p->hash);
+    }
+    f->model->weights = er_hasher_end(h);
+    er_hasher_free(h);
+    return 0;
+}
+
 static int fill_all(filling *f, er_err *err)
 {
-    ER_TRY(er_alloc(&f->chunk, (size_t)f->chunk_values, err));
-    ER_TRY(er_alloc(&f->half, (size_t)f->chunk_values, err));
-    ER_TRY(er_hasher_new(&f->hasher, err));
-    er_hasher_text(f->hasher, "errata model 1");
-    er_config_hash(f->hasher, &f->model->config);
-    for (int64_t i = 0; i < f->count; i++) ER_TRY(fill(f, &f->tensors[i], err));
-    f->model->weights = er_hasher_end(f->hasher);
-    return 0;
+    ER_TRY(cut_pieces(f, err));
+    ER_TRY(move_all(f, err));
+    for (int64_t i = 0; i < f->piece_count; i++) {
+        const piece *p = &f->pieces[i];
+        const er_moving *m = &f->tensors[p->tensor];
+        if (p->lost)
+            return er_fail(err, ER_E_NUMERIC, "%s: tensor '%s': %lld values are too large for %s", m->from->path,
+                           m->from->name, (long long)p->lost, er_dtype_name(m->dtype));
+    }
+    return hash_all(f, err);
 }
 
 /* A tensor that no slot wanted is a part of the model that the engine does not know. */
@@ -347,7 +311,7 @@ static int take_block(filling *f, const er_shared_memory *shared, int *owner, er
     if (!base) *owner = 1;
     if (!base) ER_TRY(er_model_own(f->model, &base, f->bytes + 1, 1, err));
     for (int64_t i = 0; i < f->count; i++) {
-        moving *m = &f->tensors[i];
+        er_moving *m = &f->tensors[i];
         for (int p = 0; p < m->slot.parts && !m->in_place; p++) m->to[p] = (uint8_t *)base + m->at[p];
     }
     return 0;
@@ -376,10 +340,8 @@ int er_model_fill(er_model *model, int weights, const er_shared_memory *shared, 
 {
     filling f = {.model = model, .weights = weights};
     int code = fill_model(&f, shared, err);
-    er_hasher_free(f.hasher);
     er_free(f.tensors);
-    er_free(f.chunk);
-    er_free(f.half);
+    er_free(f.pieces);
     return code;
 }
 

@@ -63,7 +63,7 @@ static void widen_bf16(float *out, const uint8_t *p, int64_t n)
     }
 }
 
-/* er_f16_to_float without branches, which compilers vectorise. A subnormal number is what its fraction adds to 2^-14. */
+/* er_f16_to_float without branches, which compilers vectorise. A subnormal is what its fraction adds to 2^-14. */
 static void widen_f16(float *restrict out, const uint8_t *restrict p, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {

@@ -2,7 +2,7 @@
 /* Internal to model/: element types of weights files widened to fp32.
  *
  * Block types hold 32 or 256 values q with a scale d and, where the table has m, a minimum, both fp16. The formulas are
- * evaluated in fp32 from left to right, each operation rounded, as the format's reference implementation in Python does.
+ * evaluated in fp32 from left to right, each operation rounded, as the format's Python package does.
  *     blocks of 32: the first 16 values in low nibbles, the other 16 in high ones; fifth bits by value in a word h
  *         Q8_0: d, 32 x int8                         d * q
  *         Q4_0: d, 16 bytes                          d * (q - 8)
@@ -33,7 +33,7 @@ size_t er_dtype_block_bytes(int dtype);
 /* Bytes of n elements, n a multiple of the block. */
 size_t er_dtype_span(int dtype, int64_t n);
 
-/* out[0..n-1] = elements first .. first+n-1 of data, as fp32: any range; data may be unaligned and must hold every block
+/* out[0..n-1] = elements first .. first+n-1 of data, as fp32: any range. data may be unaligned and holds every block
  * that the range touches. dtype: any of enum er_dtype but ER_F64. */
 void er_widen(float *out, const void *data, int dtype, int64_t first, int64_t n);
 

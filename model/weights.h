@@ -66,9 +66,9 @@ typedef struct er_field {
 } er_field;
 
 /* A key that must be absent, null, or have this value (as compact JSON text). */
-typedef struct er_fixed {
+typedef struct er_fixed_key {
     const char *key, *value;
-} er_fixed;
+} er_fixed_key;
 
 /* Which part of a model a tensor of a file is. GAIN and SHIFT take an er_norm_id, MATRIX and BIAS an er_matrix_id; these
  * four stand in every layer, the others once. */
@@ -102,7 +102,7 @@ typedef struct er_family {
     const er_field *fields;
     size_t field_count;
     int64_t preset_bos, preset_eos;          /* where config.json does not say */
-    const er_fixed *fixed_json, *fixed_gguf; /* each ends with a NULL key */
+    const er_fixed_key *fixed_json, *fixed_gguf; /* each ends with a NULL key */
     const char *base;                        /* prefix of all names but the head's: files of the bare model leave it out */
     const char *hf_layer, *gguf_layer;       /* prefix of a layer's tensors, with its number as %d */
     const er_slot_row *rows;
@@ -128,7 +128,7 @@ int *er_field_bool(const er_field *field, er_config *c); /* and of an activation
 int er_activation_find(const char *name);
 const char *er_activation_name(int activation);
 /* ER_E_UNSUPPORTED naming path, key and value when the value (a json_t, NULL: absent) is not the fixed one. */
-int er_fixed_check(const er_fixed *fixed, const json_t *value, const char *path, const char *prefix, er_err *err);
+int er_fixed_check(const er_fixed_key *fixed, const json_t *value, const char *path, const char *prefix, er_err *err);
 /* What depends on other fields: key-value heads, width of a head, of the MLP, of the embedding, rotated dimensions.
  * After all rows. */
 void er_config_derive(er_config *c);

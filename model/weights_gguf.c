@@ -51,13 +51,33 @@ static int read_flag(int *out, const er_gguf *g, const char *key, int absent, er
     return v ? er_gguf_bool(out, g, v, err) : 0;
 }
 
-/* SentencePiece's ids where the file does not say. */
-static int read_ids(er_tokenizer_parts *p, const er_gguf *g, er_err *err)
+static int read_id(int64_t *out, const er_gguf *g, const char *key, int64_t absent, er_err *err)
 {
-    ER_TRY(er_gguf_id(&p->bos, g, "tokenizer.ggml.bos_token_id", err));
-    ER_TRY(er_gguf_id(&p->eos, g, "tokenizer.ggml.eos_token_id", err));
-    ER_TRY(er_gguf_id(&p->unk, g, "tokenizer.ggml.unknown_token_id", err));
-    ER_TRY(er_gguf_id(&p->pad, g, "tokenizer.ggml.padding_token_id", err));
+    const er_gguf_value *v = er_gguf_find(g, key);
+    *out = absent;
+    return v ? er_gguf_int(out, g, v, err) : 0;
+}
+
+int er_gguf_ids(er_gguf_special *out, const er_gguf *g, er_arena *arena, er_err *err)
+{
+    const er_gguf_value *v = er_gguf_find(g, "tokenizer.ggml.model");
+    const char *model = "";
+    if (v) ER_TRY(er_gguf_text(&model, g, v, arena, err));
+    int pieces = strcmp(model, "llama") == 0;
+    ER_TRY(read_id(&out->bos, g, "tokenizer.ggml.bos_token_id", pieces ? 1 : -1, err));
+    ER_TRY(read_id(&out->eos, g, "tokenizer.ggml.eos_token_id", pieces ? 2 : -1, err));
+    ER_TRY(read_id(&out->unk, g, "tokenizer.ggml.unknown_token_id", pieces ? 0 : -1, err));
+    return read_id(&out->pad, g, "tokenizer.ggml.padding_token_id", -1, err);
+}
+
+static int read_ids(er_tokenizer_parts *p, const er_gguf *g, er_arena *arena, er_err *err)
+{
+    er_gguf_special special;
+    ER_TRY(er_gguf_ids(&special, g, arena, err));
+    p->bos = special.bos;
+    p->eos = special.eos;
+    p->unk = special.unk;
+    p->pad = special.pad;
     const int64_t ids[] = {p->bos, p->eos, p->unk, p->pad};
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
         if (ids[i] < -1 || ids[i] >= p->token_count)
@@ -94,7 +114,7 @@ int er_gguf_tokenizer(er_tokenizer_parts *out, const er_gguf *g, er_arena *arena
     if ((v = er_gguf_find(g, "tokenizer.ggml.pre"))) ER_TRY(er_gguf_text(&p.pre, g, v, arena, err));
     ER_TRY(check_text(g, err));
     ER_TRY(read_lists(&p, g, arena, err));
-    ER_TRY(read_ids(&p, g, err));
+    ER_TRY(read_ids(&p, g, arena, err));
     /* files of Llama 3 from before the key existed mean yes, as those of SentencePiece do */
     ER_TRY(read_flag(&p.add_bos, g, "tokenizer.ggml.add_bos_token", pieces || strcmp(p.pre, "llama-bpe") == 0, err));
     ER_TRY(read_flag(&p.add_eos, g, "tokenizer.ggml.add_eos_token", 0, err));

@@ -1,68 +1,64 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a job will take, from its sizes alone: parameters, memory of a rank, disk, and rough times from operation counts
- * and the speed of the product kernel as measured here for a moment. */
+/* What editing will take, from sizes alone: a model's config.json (or GGUF header) and a method, or a whole job.
+ * Weights are never read, unless --folder asks for the run's name, which they are part of. */
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "model/kernels.h"
+#include "runner/plan.h"
 #include "runner/setup.h"
 #include "runner/verbs.h"
 
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const er_flag flags[] = {
-    {"set", "KEY=VALUE", "overrides a key of the job file; may be repeated"},
-    {"show", "N", "print text, ids, subject index and target ids of the first N requests"},
+    {"method", "NAME", "MODEL: the method; default alphaedit"},
+    {"layers", "LIST", "MODEL: edited layers, as 4,5,6 or 4-8; default: the method's"},
+    {"edits", "N", "MODEL: edits; default 1000"},
+    {"batch", "N", "MODEL: of these in a batch; default 100, or the method's limit"},
+    {"tokens", "P,S,T", "positions of prompt and target, of these up to the subject's end, tokens of the target"},
+    {"speed", "GFLOP/s", "of a rank, for the times; default: MODEL: no times, JOB: measured here for a moment"},
+    {"set", "KEY=VALUE", "overrides a key of the job file (MODEL: editor.KEY=VALUE); may be repeated"},
+    {"show", "N", "JOB: print text, ids, subject index and target ids of the first N requests"},
+    {"folder", NULL, "JOB: print the run's folder, too: reads and hashes the weights"},
+    {"output", "json", "print JSON (also -o): bytes, flop and seconds as numbers"},
     {0},
 };
 
-enum { MOST_SHOWN = 1000, TEXT_TOKENS = 12 }; /* typical tokens of a scored prompt or a template's row */
+enum { MOST_SHOWN = 1000, DEFAULT_EDITS = 1000, DEFAULT_BATCH = 100, DEFAULT_UNIT = 4, DEFAULT_DOCUMENT = 512,
+       ADVISED_TOKENS = 50, SPEED_ROWS = 96, SPEED_FLOATS = 1 << 23 };
 
-typedef struct sizes {
-    const er_config *c;
-    double layers, f, d, edits, batches, steps, rows, prompts, tokens, ranks;
-} sizes;
+static const char given_text[] = "as given", assumed_text[] = "assumed, near the means of CounterFact's records";
 
-static void line(const char *what, double value, const char *unit, const char *note)
+/* What both forms of the command share. */
+typedef struct call_state {
+    const er_args *args;
+    er_setup setup;
+    er_config config;
+    er_hyper hyper;
+    er_tokenizer *tokenizer; /* NULL: none that opens, and why */
+    er_err why;
+    er_plan plan;
+    char from[256], tokens_from[256];
+} call_state;
+
+/* fp32 products like those of forward passes, 0.1 s of them; a part of the rows where the matrix is large. */
+static int measure_speed(double *flops, const er_config *c, er_err *err)
 {
-    printf("  %-34s %10.3g %-5s %s\n", what, value, unit, note);
-}
-
-static void print_memory(const er_setup *s, const sizes *z)
-{
-    static const double bytes[] = {[ER_JOB_FP32] = 4, [ER_JOB_BF16] = 2, [ER_JOB_FP16] = 2};
-    const double mb = 1e-6, f = z->f;
-    printf("memory of a rank\n");
-    line("weights", (double)er_config_parameters(z->c) * bytes[s->job.precision.weights] * mb, "MB",
-         "fp32 in safetensors files is mapped and shared by the ranks of a node");
-    line("edited matrices", z->layers * z->d * f * 4 * mb, "MB", "");
-    if (s->needs & ER_NEEDS_EIGEN) {
-        line("while measuring statistics", (z->layers * f * (f + 1) / 2 * 16 + f * f * 8) * mb, "MB", "");
-        line("eigenpairs, rank 0", z->layers * (f * f + f) * 8 * mb, "MB", "");
-    }
-    if (s->editor->history_new) line("history, rank 0, at the end", z->layers * z->edits * f * 8 * mb, "MB", "at most");
-    printf("disk\n");
-    if (s->needs & ER_NEEDS_EIGEN)
-        line("store", z->layers * (f * (f + 1) / 2 * 16 + (f * f + f) * 8) * mb, "MB", "reused by every run");
-    line("ledger", z->edits * (z->layers * (z->d + 2 * f) + z->d) * 4 * mb, "MB", "");
-}
-
-/* fp32 products like those of forward passes, 0.1 s of them. */
-static int measure_speed(double *flops, const sizes *z, er_err *err)
-{
-    enum { ROWS = 96 };
-    int64_t d = z->c->hidden, f = z->c->inner;
+    int64_t f = c->inner, d = c->hidden < SPEED_FLOATS / f ? c->hidden : SPEED_FLOATS / f;
     float *w = NULL, *x = NULL, *y = NULL;
     int code = er_alloc(&w, (size_t)(d * f), err);
-    if (!code) code = er_alloc(&x, (size_t)(ROWS * f), err);
-    if (!code) code = er_alloc(&y, (size_t)(ROWS * d), err);
+    if (!code) code = er_alloc(&x, (size_t)(SPEED_ROWS * f), err);
+    if (!code) code = er_alloc(&y, (size_t)(SPEED_ROWS * d), err);
     if (!code) {
         er_matrix m = {ER_F32, d, f, w};
         double start = er_seconds(), now = start, done = 0;
         while (now - start < 0.1) {
-            er_product(y, d, x, f, ROWS, &m);
-            done += 2.0 * (double)d * (double)f * ROWS;
+            er_product(y, d, x, f, SPEED_ROWS, &m);
+            done += 2.0 * (double)d * (double)f * SPEED_ROWS;
             now = er_seconds();
         }
         *flops = done / (now - start);
@@ -73,43 +69,47 @@ static int measure_speed(double *flops, const sizes *z, er_err *err)
     return code;
 }
 
-static void print_times(const er_setup *s, const sizes *z, double flops)
+static int choose_speed(call_state *s, int measure, er_err *err)
 {
-    const er_hyper *h = &s->hyper;
-    double block = (double)er_config_block_parameters(z->c), all = (double)z->c->layers * block;
-    double head = (double)z->c->vocab * z->d, last = (double)h->layers.at[h->layers.count - 1] + 1;
-    double after = (double)z->c->layers - last, moments = 0;
-    /* forward and backward of the layers behind the edited one, positions from the subject's last token on */
-    /* about 60 % of the steps happen before the loss is low enough; backward costs twice as much as forward */
-    double step = (TEXT_TOKENS / 3.0) * 3 * (after * block + head / 4);
-    double target = z->rows * (TEXT_TOKENS * last * block + 0.6 * z->steps * step);
-    double scored = z->prompts * (TEXT_TOKENS * all + 1.5 * head);
-    moments = s->job.score.before + s->job.score.at_edit + s->job.score.at_end;
-    if (s->job.score.every) moments += z->edits / (double)s->job.score.every / 2;
-    printf("time, roughly, at %.3g GF/s of each rank (measured now), %d thread%s\n", flops * 1e-9,
-           s->world->threads, s->world->threads > 1 ? "s" : "");
-    if (s->needs & ER_NEEDS_EIGEN) {
-        line("statistics", z->tokens * (2 * last * block + z->layers * z->f * z->f) / flops, "s", "ranks share it");
-        line("eigenpairs", z->layers * 10 * z->f * z->f * z->f / flops, "s", "a layer per rank");
+    const char *given = er_args_get(s->args, "speed");
+    if (!given && measure) {
+        s->plan.speed_from = "measured now";
+        return measure_speed(&s->plan.speed, &s->config, err);
     }
-    line("targets", z->edits * 2 * target / flops, "s",
-         s->batch == 1 ? "one edit per batch: only one rank works" : "ranks share it");
-    line("scores", moments * z->edits * 2 * scored / flops, "s", "ranks share it");
-    line("ranks that targets can use", (double)s->batch, "", "edits of a batch; units shrink until every rank has one");
+    s->plan.speed_from = "as given";
+    if (given && (er_parse_double(&s->plan.speed, given) || !(s->plan.speed > 0)))
+        return er_fail(err, ER_E_USAGE, "--speed: '%s' is no positive number of GFLOP/s", given);
+    s->plan.speed *= 1e9;
+    return 0;
 }
 
-static void fill_sizes(sizes *z, const er_setup *s)
+static int is_folder(const char *path)
 {
-    const er_hyper *h = &s->hyper;
-    *z = (sizes){.c = &s->model->config, .layers = (double)h->layers.count};
-    z->f = (double)z->c->inner, z->d = (double)z->c->hidden;
-    z->edits = (double)s->data.count, z->batches = (double)s->batches;
-    z->steps = (double)h->v_num_grad_steps;
-    z->rows = 12;
-    for (int64_t i = 0; i < s->data.count; i++)
-        for (int64_t g = 0; g < s->data.requests[i].group_count; g++)
-            z->prompts += (double)s->data.requests[i].groups[g].count / z->edits;
-    z->tokens = s->corpus ? (double)er_corpus_tokens(s->corpus) : 0;
+    struct stat info;
+    return !stat(path, &info) && S_ISDIR(info.st_mode);
+}
+
+static int ends_in(const char *path, const char *end)
+{
+    size_t n = strlen(path), m = strlen(end);
+    return n > m && !strcmp(path + n - m, end);
+}
+
+/* Folders, GGUF files, and JSON files other than a job written as JSON. */
+static int is_model(const char *path)
+{
+    if (is_folder(path) || ends_in(path, ".gguf")) return 1;
+    if (!ends_in(path, ".json")) return 0;
+    json_t *root = json_load_file(path, 0, NULL);
+    int job = json_is_object(json_object_get(root, "model"));
+    json_decref(root);
+    return !job;
+}
+
+static void close_state(call_state *s)
+{
+    er_setup_close(&s->setup);
+    er_tokenizer_close(s->tokenizer);
 }
 
 /* --- requests ---------------------------------------------------------------------------------------------------- */
@@ -128,12 +128,11 @@ static int print_ids(const er_tokenizer *t, const int32_t *ids, int64_t n, er_er
     return code;
 }
 
-static int show_request(const er_setup *s, const er_request *q, er_err *err)
+static int show_request(const er_setup *s, const er_tokenizer *t, const er_request *q, er_err *err)
 {
     const char *plain[] = {"{}"};
     er_templates templates = {.count = 1, .text = plain};
     er_prompt p;
-    const er_tokenizer *t = s->model->tokenizer;
     er_arena_mark mark = er_arena_mark_now(s->arena);
     printf("case %lld (request %lld): \"%s\", subject \"%s\", target \"%s\"%s%s%s\n", (long long)q->case_id,
            (long long)q->index, q->prompt, q->subject, q->target_new,
@@ -161,45 +160,246 @@ static int show_request(const er_setup *s, const er_request *q, er_err *err)
     return code;
 }
 
-static int print_plan(er_setup *s, int64_t shown, er_err *err)
+static int show_requests(call_state *s, int64_t most, er_err *err)
 {
-    sizes z;
-    double flops = 0;
-    fill_sizes(&z, s);
-    ER_TRY(measure_speed(&flops, &z, err));
-    printf("%s: %s, %lld layers, d %lld, f %lld, vocabulary %lld, %lld parameters\n", s->job.model.path, z.c->family,
-           (long long)z.c->layers, (long long)z.c->hidden, (long long)z.c->inner, (long long)z.c->vocab,
-           (long long)er_config_parameters(z.c));
-    printf("%s: %s\n%lld edits in %lld batches of %lld; run folder %s\n", s->editor->name, s->editor->formula,
-           (long long)s->data.count, (long long)s->batches, (long long)s->batch, s->run);
-    if (s->corpus)
-        printf("statistics: %.0f tokens for %.0f dimensions, %.3g per dimension%s\n", z.tokens, z.f, z.tokens / z.f,
-               z.tokens < 50 * z.f ? " (50 or more are advised)" : "");
-    print_memory(s, &z);
-    print_times(s, &z, flops);
-    for (int64_t i = 0; i < shown && i < s->data.count; i++) {
+    const er_setup *job = &s->setup;
+    if (most > MOST_SHOWN) most = MOST_SHOWN;
+    if (most && !s->tokenizer)
+        return er_fail(err, ER_E_INPUT, "--show needs the model's tokenizer: %s", s->why.code ? s->why.text : "none");
+    for (int64_t i = 0; i < most && i < job->data.count; i++) {
         printf(i ? "" : "\n");
-        ER_TRY(show_request(s, &s->data.requests[i], err));
+        ER_TRY(show_request(job, s->tokenizer, &job->data.requests[i], err));
     }
     return 0;
 }
 
-static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
+/* --- a model ----------------------------------------------------------------------------------------------------- */
+
+static int set_editor_keys(call_state *s, er_option_table *table, er_err *err)
 {
-    er_setup s = {0};
+    const char **sets = NULL, *layers = er_args_get(s->args, "layers");
+    size_t count = 0;
+    if (layers) ER_TRY(er_options_set(table, 1, "editor.layers", layers, 3, "--layers", ".", s->setup.arena, err));
+    ER_TRY(er_args_all(&sets, &count, s->args, "set", err));
+    int code = 0;
+    for (size_t i = 0; i < count && !code; i++) {
+        const char *equals = strchr(sets[i], '=');
+        char key[128];
+        if (!equals || (size_t)(equals - sets[i]) >= sizeof key) {
+            code = er_fail(err, ER_E_USAGE, "--set %s: expected KEY=VALUE", sets[i]);
+            break;
+        }
+        snprintf(key, sizeof key, "%.*s", (int)(equals - sets[i]), sets[i]);
+        code = er_options_set(table, 1, key, equals + 1, 3, "--set", ".", s->setup.arena, err);
+    }
+    er_free(sets);
+    return code;
+}
+
+/* Of layers that nobody chose those that the model has, or its last one. */
+static int fit_layers(call_state *s, const er_option_table *table, er_err *err)
+{
+    er_int_list *list = &s->hyper.layers;
+    int64_t n = 0, *at = NULL;
+    for (size_t i = 0; i < table->count; i++)
+        if (!strcmp(table->rows[i].key, "layers") && table->set[i]) return 0;
+    while (n < list->count && list->at[n] < s->config.layers) n++;
+    list->count = n ? n : 1;
+    if (n) return 0;
+    ER_TRY(er_arena_take(s->setup.arena, &at, 1, err));
+    at[0] = s->config.layers - 1;
+    list->at = at;
+    return 0;
+}
+
+static int choose_method(call_state *s, er_err *err)
+{
+    const char *name = er_args_get(s->args, "method");
+    er_option_table table = {0};
+    ER_TRY(er_editor_find(&s->setup.editor, name ? name : "alphaedit", err));
+    ER_TRY(s->setup.editor->options(&table, &s->hyper, s->setup.arena, err));
+    ER_TRY(er_options_defaults(&table, s->setup.arena, err));
+    ER_TRY(set_editor_keys(s, &table, err));
+    ER_TRY(fit_layers(s, &table, err));
+    if (s->hyper.layers.count < 1) return er_fail(err, ER_E_USAGE, "--layers: no layer");
+    for (int64_t i = 0; i < s->hyper.layers.count; i++)
+        if (s->hyper.layers.at[i] < 0 || s->hyper.layers.at[i] >= s->config.layers)
+            return er_fail(err, ER_E_USAGE, "--layers: layer %lld, the model has 0 to %lld",
+                           (long long)s->hyper.layers.at[i], (long long)s->config.layers - 1);
+    return 0;
+}
+
+static int plan_model(call_state *s, er_err *err)
+{
+    er_plan *p = &s->plan;
+    const char *given = er_args_get(s->args, "tokens");
+    for (const char *const *f = (const char *const[]){"show", "folder", NULL}; *f; f++)
+        if (er_args_get(s->args, *f))
+            return er_fail(err, ER_E_USAGE, "--%s is for jobs, %s is a model", *f, s->args->at[0]);
+    ER_TRY(er_arena_new(&s->setup.arena, 0, err));
+    ER_TRY(er_config_open(&s->config, s->args->at[0], err));
+    ER_TRY(choose_method(s, err));
+    const er_editor *editor = s->setup.editor;
+    *p = (er_plan){.config = &s->config, .path = s->args->at[0], .editor = editor, .hyper = &s->hyper, .weights = -1,
+                   .unit = DEFAULT_UNIT, .document = DEFAULT_DOCUMENT, .texts_from = s->from,
+                   .tokens_from = s->tokens_from};
+    ER_TRY(er_args_number(&p->edits, s->args, "edits", DEFAULT_EDITS, 1, err));
+    int64_t batch = editor->most_batch ? editor->most_batch : DEFAULT_BATCH;
+    ER_TRY(er_args_number(&p->batch, s->args, "batch", batch, 1, err));
+    if (p->batch > p->edits) p->batch = p->edits;
+    er_err refused = ER_ERR_INIT;
+    int code = editor->check(&s->hyper, &s->config, p->batch, &refused);
+    if (code == ER_E_UNSUPPORTED) er_log(ER_LOG_WARN, "%s", refused.text); /* the model's figures hold all the same */
+    else if (code && err) *err = refused;
+    if (code && code != ER_E_UNSUPPORTED) return code;
+    ER_TRY(er_plan_texts_assumed(&p->texts, editor, &s->hyper, given, err));
+    snprintf(s->from, sizeof s->from, "%s", given ? given_text : assumed_text);
+    p->tokens = ADVISED_TOKENS * (double)s->config.inner;
+    snprintf(s->tokens_from, sizeof s->tokens_from, "assumed");
+    return choose_speed(s, 0, err);
+}
+
+/* --- a job ------------------------------------------------------------------------------------------------------- */
+
+static double file_bytes(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) ? 0 : (double)info.st_size;
+}
+
+/* Tokens of the corpus: counted with a tokenizer, else a token to four bytes, and no more than may be taken. */
+static int count_corpus(call_state *s, er_err *err)
+{
+    er_setup *job = &s->setup;
+    const int file = job->job.stats.corpus == ER_JOB_CORPUS_FILE;
+    if (!(job->needs & ER_NEEDS_EIGEN)) return 0;
+    if (s->tokenizer) {
+        /* a corpus is opened for its ids: of the model it reads no weights */
+        er_model hollow = {.config = s->config, .tokenizer = s->tokenizer,
+                           .longest_text = er_cost_longest_text(&s->config)};
+        job->model = &hollow;
+        int code = er_setup_corpus(job, err);
+        job->model = NULL;
+        ER_TRY(code);
+        s->plan.tokens = (double)er_corpus_tokens(job->corpus);
+        s->plan.document = s->plan.tokens / (double)er_corpus_documents(job->corpus);
+        snprintf(s->tokens_from, sizeof s->tokens_from, "the job's corpus");
+        er_corpus_close(job->corpus);
+        job->corpus = NULL;
+        return 0;
+    }
+    s->plan.document = DEFAULT_DOCUMENT;
+    s->plan.tokens = (double)job->job.stats.sample.tokens;
+    if (file) {
+        const double documents = (double)job->job.stats.file.documents, most = (double)job->job.stats.file.max_tokens;
+        s->plan.tokens = file_bytes(job->job.stats.file.path) / 4;
+        if (documents > 0 && most > 0 && documents * most < s->plan.tokens) s->plan.tokens = documents * most;
+    }
+    snprintf(s->tokens_from, sizeof s->tokens_from, file ? "assumed: four bytes each" : "the job's sample");
+    return 0;
+}
+
+static int count_texts(call_state *s, er_err *err)
+{
+    er_setup *job = &s->setup;
+    er_plan *p = &s->plan;
+    er_plan_scored scored = {13, 12, 3}; /* CounterFact's */
+    int64_t counted = 0;
+    const char *given = er_args_get(s->args, "tokens");
+    ER_TRY(er_plan_texts_assumed(&p->texts, job->editor, &job->hyper, given, err));
+    if (!given && s->tokenizer)
+        ER_TRY(er_plan_texts_of(&p->texts, &scored, &counted, s->tokenizer, &job->job, &job->data, job->editor,
+                                &job->hyper, err));
+    if (counted)
+        snprintf(s->from, sizeof s->from, "means of %lld of the job's requests", (long long)counted);
+    else
+        snprintf(s->from, sizeof s->from, "%s", given ? given_text : assumed_text);
+    if (!given && !s->tokenizer && s->why.code) er_log(ER_LOG_WARN, "texts are not counted: %s", s->why.text);
+    p->prompts = scored.prompts;
+    p->prompt_tokens = scored.tokens;
+    p->prompt_heads = scored.heads;
+    p->moments = job->job.score.before + job->job.score.at_edit + job->job.score.at_end;
+    if (job->job.score.every) p->moments += (double)p->edits / (double)job->job.score.every / 2;
+    return 0;
+}
+
+static int plan_job(call_state *s, er_world *w, er_err *err)
+{
+    static const int dtypes[] = {[ER_JOB_FP32] = ER_F32, [ER_JOB_BF16] = ER_BF16, [ER_JOB_FP16] = ER_F16};
+    er_setup *job = &s->setup;
     const char **sets = NULL;
-    size_t set_count = 0;
-    int64_t shown;
-    (void)exit_code;
-    ER_TRY(er_args_number(&shown, args, "show", 0, 0, err));
-    ER_TRY(er_args_all(&sets, &set_count, args, "set", err));
-    int code = er_setup_job(&s, w, args->at[0], sets, set_count, err);
+    size_t count = 0;
+    for (const char *const *f = (const char *const[]){"method", "layers", "edits", "batch", NULL}; *f; f++)
+        if (er_args_get(s->args, *f))
+            return er_fail(err, ER_E_USAGE, "--%s is for models; a job's keys are changed by --set", *f);
+    ER_TRY(er_args_all(&sets, &count, s->args, "set", err));
+    int code = er_setup_job(job, w, s->args->at[0], sets, count, err);
+    if (!code) code = er_setup_open(job, ER_SETUP_DATA, err);
+    er_free(sets);
+    ER_TRY(code);
+    ER_TRY(er_config_open(&s->config, job->job.model.path, err));
+    ER_TRY(job->editor->check(&job->hyper, &s->config, job->batch, err));
+    er_plan_tokenizer(&s->tokenizer, job->job.model.path, &s->why); /* without one texts are assumed */
+    s->plan = (er_plan){.config = &s->config, .path = job->job.model.path, .editor = job->editor, .hyper = &job->hyper,
+                        .weights = dtypes[job->job.precision.weights], .edits = job->data.count, .batch = job->batch,
+                        .unit = job->job.run.unit, .texts_from = s->from, .tokens_from = s->tokens_from};
+    ER_TRY(count_corpus(s, err));
+    ER_TRY(count_texts(s, err));
+    return choose_speed(s, 1, err);
+}
+
+/* The run's folder, by everything that it is named by. */
+static int print_folder(const er_args *args, er_world *w, er_err *err)
+{
+    er_setup s = {.quiet = 1};
+    const char **sets = NULL;
+    size_t count = 0;
+    ER_TRY(er_args_all(&sets, &count, args, "set", err));
+    int code = er_setup_job(&s, w, args->at[0], sets, count, err);
     if (!code) code = er_setup_open(&s, ER_SETUP_DATA | ER_SETUP_MODEL | ER_SETUP_NAME, err);
-    if (!code) code = print_plan(&s, shown < MOST_SHOWN ? shown : MOST_SHOWN, err);
+    if (!code) printf("\nrun folder %s\n", s.run);
     er_setup_close(&s);
     er_free(sets);
     return code;
 }
 
-const er_verb er_verb_plan = {"plan", "JOB", "sizes of a job: memory, disk, rough times, and its requests as tokens",
-                              1, 1, 0, 1, flags, call};
+/* --- both -------------------------------------------------------------------------------------------------------- */
+
+static int print_plan(const call_state *s, int json, er_err *err)
+{
+    er_sheet sheet = {.err = err};
+    er_text text = ER_TEXT_INIT;
+    ER_TRY(er_arena_new(&sheet.arena, 0, err));
+    er_plan_model(&sheet, &s->config, s->plan.path);
+    er_plan_edit(&sheet, &s->plan);
+    int code = sheet.code;
+    if (!code) code = json ? er_sheet_json(&sheet, &text, err) : er_sheet_text(&sheet, &text, err);
+    if (!code && fwrite(text.at, 1, text.length, stdout) != text.length)
+        code = er_fail(err, ER_E_IO, "stdout: cannot be written");
+    er_text_free(&text);
+    er_sheet_free(&sheet);
+    er_arena_free(sheet.arena);
+    return code;
+}
+
+static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
+{
+    const char *output = er_args_get(args, "output");
+    const int json = output != NULL, model = is_model(args->at[0]);
+    call_state s = {.args = args};
+    int64_t shown;
+    (void)exit_code;
+    if (json && strcmp(output, "json") != 0) return er_fail(err, ER_E_USAGE, "--output: '%s', expected json", output);
+    ER_TRY(er_args_number(&shown, args, "show", 0, 0, err));
+    if (json && (shown || er_args_get(args, "folder")))
+        return er_fail(err, ER_E_USAGE, "--show and --folder print no JSON");
+    int code = model ? plan_model(&s, err) : plan_job(&s, w, err);
+    if (!code) code = print_plan(&s, json, err);
+    if (!code && shown) code = show_requests(&s, shown, err);
+    close_state(&s);
+    if (!code && er_args_get(args, "folder")) code = print_folder(args, w, err);
+    return code;
+}
+
+const er_verb er_verb_plan = {"plan", "MODEL|JOB", "sizes and costs from config.json alone: parameters, memory, disk, "
+                              "operations, rough times", 1, 1, 0, 1, flags, call};

@@ -57,6 +57,33 @@ cp "$work/out" "$work/first"
 expect 0 score "$run_folder" --text "Zora speaks Spanish"
 cmp "$work/first" "$work/out" || fail "the exported folder scores otherwise than the run"
 expect 0 plan "$job" --show 1; says "subject"
+
+# --- a plan needs config.json alone, and reads weights only to name a run
+plan_number() { sed -n "s/^ *\"$1\": \([0-9]*\),\{0,1\}\$/\1/p" "$work/out" | head -n 1; }
+expect 0 plan "$job" --folder; says "run folder $run_folder"
+expect 0 plan "$job" -o json --speed 1
+counted=$(plan_number edit_flop)
+mkdir -p "$work/bare"
+cp "$fixtures/tiny-llama/config.json" "$work/bare"
+expect 0 plan "$work/bare" -o json
+[ "$(plan_number all)" = 205376 ] || fail "parameters of the tiny model: $(plan_number all)"
+cp "$work/out" "$work/first"
+expect 0 plan "$work/bare/config.json" -o json
+cmp "$work/first" "$work/out" || fail "a folder and its config.json are planned differently"
+expect 0 plan "$job" --set "model.path=$work/bare"; says "texts are not counted"; says "assumed"
+cp "$fixtures/tiny-llama/tokenizer.json" "$work/bare"
+expect 0 plan "$job" --set "model.path=$work/bare" -o json --speed 1
+[ -n "$counted" ] && [ "$(plan_number edit_flop)" = "$counted" ] || fail "without weights the plan is another"
+expect 1 plan "$job" --set "model.path=$work/bare" --folder; says "model.safetensors"
+expect 0 plan "$work/bare" --method rome --layers 2 --tokens 9,4,2; says "as given"
+expect 2 plan "$work/bare" --layers 7; says "the model has 0 to 3"
+expect 2 plan "$work/bare" --method rome --batch 5; says "rome"
+expect 2 plan "$work/bare" --show 1; says "is a model"
+expect 2 plan "$job" --layers 1; says "--set"
+expect 2 plan "$work/bare" --tokens 4,9,2; says "P >= S"
+for model in jobs/models/*.json "$fixtures"/families/*; do expect 0 plan "$model"; done
+sed 's/"llama"/"mamba"/' "$fixtures/tiny-llama/config.json" >"$work/bare/config.json"
+expect 1 plan "$work/bare"; says "model_type 'mamba' is not supported"
 expect 0 stats "$job" --check; says "sound"
 for f in report.html report.md; do [ -s "$run_folder/$f" ] || fail "$f is missing"; done
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tiny models as GGUF and as Hugging Face's folder (tests/golden/make_gguf.py): the same weights, the same logits bit for
- * bit, the same tokens. And what a file must not say. */
+/* Tiny models as GGUF and as Hugging Face's folder (tests/golden/make_gguf.py): the same weights, the same logits bit
+ * for bit, the same tokens. And what a file must not say. */
 #define _GNU_SOURCE
 #include "tests/families.h"
 
@@ -20,8 +20,12 @@ enum { TOKENS = 40 };
 static const char *const names[] = {"llama-pieces", "llama-scaled", "llama-linear", "qwen2",  "qwen3",
                                     "smollm3",      "olmo2",        "phi2",         "phi3",   "gpt2",
                                     "gptneox",      "gemma",        "gemma2",       "gemma3", "gemma3-listed"};
-static const char *const texts[] = {"the baker", " In Lima  they play the flute.\n\nA\tletter", "", "h\xC3\xA9llo \xE2\x82\xAC",
-                                    "7 boats, 42 birds", "<s>the</s> cat <bos>b"};
+static const char *const texts[] = {"the baker",
+                                    " In Lima  they play the flute.\n\nA\tletter",
+                                    "",
+                                    "h\xC3\xA9llo \xE2\x82\xAC",
+                                    "7 boats, 42 birds",
+                                    "<s>the</s> cat <bos>b"};
 
 static er_model *open_named(const char *name, int weights)
 {
@@ -264,7 +268,8 @@ static void open_fails(const bytes *b, const char *what, int code, const char *s
     snprintf(path, sizeof path, "%s/m.gguf", folder);
     OK(er_save_bytes(path, b->at, b->size, &err));
     int got = er_model_open(&m, path, ER_F32, &err);
-    if (got != code || !strstr(err.text, said) || (code && !strstr(err.text, "m.gguf"))) fail_msg("%s: %d, %s", what, got, err.text);
+    if (got != code || !strstr(err.text, said) || (code && !strstr(err.text, "m.gguf")))
+        fail_msg("%s: %d, %s", what, got, err.text);
     er_model_close(m);
     remove_folder(folder);
 }
@@ -358,6 +363,30 @@ static void contradictions_are_refused(void **state)
     }
 }
 
+/* "bos_token_id" and "eos_token_id" out of the way: SentencePiece's own numbers hold. */
+static void pieces_have_ids_of_their_own(void **state)
+{
+    (void)state;
+    er_err err = ER_ERR_INIT;
+    bytes b = read_file("llama-pieces.gguf");
+    char folder[128], path[160];
+    behind(&b, "tokenizer.ggml.bos_token_i")[0] = 'x';
+    behind(&b, "tokenizer.ggml.eos_token_i")[0] = 'x';
+    behind(&b, "tokenizer.ggml.unknown_token_i")[0] = 'x';
+    scratch_name(folder);
+    snprintf(path, sizeof path, "%s/m.gguf", folder);
+    OK(er_save_bytes(path, b.at, b.size, &err));
+    er_model *m = open_model(path, ER_F32), *whole = open_named("llama-pieces.gguf", ER_F32);
+    assert_int_equal(m->config.bos, 1);
+    assert_int_equal(m->config.eos, 2);
+    assert_int_equal(er_tokenizer_unk(m->tokenizer), 0);
+    same_model("llama-pieces", m, whole);
+    er_model_close(m);
+    er_model_close(whole);
+    remove_folder(folder);
+    er_free(b.at);
+}
+
 static int start(void **state)
 {
     (void)state;
@@ -382,6 +411,7 @@ int main(void)
         cmocka_unit_test(exports_are_the_same),
         cmocka_unit_test(other_factors_are_refused),
         cmocka_unit_test(contradictions_are_refused),
+        cmocka_unit_test(pieces_have_ids_of_their_own),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
