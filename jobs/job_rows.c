@@ -75,6 +75,10 @@ const er_option er_job_rows[] = {
      .help = "ranks that share one model; never changes results"},
     {"run.memory", ER_OPT_BYTES, AT(run.memory), "256MB", .low = 1e6, .high = HUGE_VAL, .flags = ER_OPT_EXECUTION,
      .help = "working memory of a rank beside the weights"},
+    {"run.timeout", ER_OPT_DOUBLE, AT(run.timeout), "600", COUNT, .flags = ER_OPT_EXECUTION,
+     .help = "seconds without progress after which a rank counts as hanging and the job is ended; 0: never"},
+    {"run.grace", ER_OPT_DOUBLE, AT(run.grace), "60", COUNT, .flags = ER_OPT_EXECUTION,
+     .help = "seconds that units in flight get after a signal before the program leaves without them; 0: no limit"},
     {"out", ER_OPT_PATH, AT(out), "runs", .flags = ER_OPT_EXECUTION, .help = "folder of the runs"},
 };
 const size_t er_job_row_count = sizeof er_job_rows / sizeof *er_job_rows;
