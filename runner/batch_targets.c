@@ -174,6 +174,7 @@ static int sink_targets(void *context, int64_t unit, const char *bytes, size_t n
         if (!t->value && !t->failed) { /* else it came from the journal, before the unit was done again */
             ER_TRY(get_target(t, in.at, (size_t)length, r->setup.model->config.hidden, err));
             er_progress_add(&r->edits, 1);
+            r->setup.counts.targets++;
         }
         if (!er_journal_has(b->journal, ER_JOURNAL_TARGET, &key))
             ER_TRY(er_journal_add(b->journal, ER_JOURNAL_TARGET, &key, in.at, (size_t)length, err));

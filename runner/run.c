@@ -58,10 +58,13 @@ static int read_templates(er_run *r, er_err *err)
 
 /* --- phases ------------------------------------------------------------------------------------------------------ */
 
-static int open_run(er_run *r, const char *path, const char *const *sets, size_t set_count, er_err *err)
+static int open_run(er_run *r, const char *path, const char *const *sets, size_t set_count,
+                    const er_run_options *options, er_err *err)
 {
     er_setup *s = &r->setup;
-    ER_TRY(er_setup_job(s, r->w, path, sets, set_count, err));
+    s->share = options->share;
+    if (options->settings) ER_TRY(er_setup_settings(s, r->w, path, options->settings, options->setting_count, err));
+    else ER_TRY(er_setup_job(s, r->w, path, sets, set_count, err));
     ER_TRY(er_setup_open(s, ER_SETUP_DATA | ER_SETUP_MODEL | ER_SETUP_NAME, err));
     r->edit = (er_edit_context){s->model, &s->hyper, &r->templates, (enum er_parity)s->job.parity};
     ER_TRY(er_world_agree(r->w, er_run_plan_scores(r, err), err));
@@ -140,9 +143,9 @@ static int finish(er_run *r, const er_run_options *options, int64_t *failed, er_
     *failed = er_outputs_failed(r);
     int code = er_outputs_summarise(&s, r, err);
     if (!code) code = er_outputs_write(r, &s, err);
-    if (!code) code = er_run_time(r, "all", -1, er_seconds() - r->started, err);
+    if (!code) code = er_run_time_all(r, err);
     if (!code) code = er_report_write(r->setup.run, err);
-    if (!code) code = print_table(&s, options, err);
+    if (!code && !options->outcome) code = print_table(&s, options, err);
     er_summary_free(&s);
     if (code) return code;
     if (*failed)
@@ -156,7 +159,7 @@ static int run_all(er_run *r, const char *path, const char *const *sets, size_t 
                    const er_run_options *options, int64_t *failed, er_err *err)
 {
     int64_t missing = 0;
-    ER_TRY(open_run(r, path, sets, set_count, err));
+    ER_TRY(open_run(r, path, sets, set_count, options, err));
     log_start(r);
     ER_TRY(er_world_agree(r->w, r->w->rank == 0 ? er_run_missing_scores(r, &missing, err) : 0, err));
     ER_TRY(er_world_bcast(r->w, &missing, sizeof missing, 0, err));
@@ -174,6 +177,12 @@ int er_run_job(er_world *w, const char *path, const char *const *sets, size_t se
 {
     er_run r = {.w = w, .lock = -1, .started = er_seconds()};
     int code = run_all(&r, path, sets, set_count, options, failed, err);
+    er_run_outcome *o = w->rank == 0 ? options->outcome : NULL;
+    if (o) {
+        *o = (er_run_outcome){.folder = r.setup.run, .requested = r.setup.data.count, .failed = *failed,
+                              .counts = r.setup.counts};
+        r.setup.run = NULL;
+    }
     er_run_close(&r);
     return code;
 }

@@ -60,6 +60,8 @@ int er_run_open_folder(er_run *r, er_err *err);
 int er_run_lock_path(char **out, const char *folder, er_err *err);
 /* Rank 0. One line of timings.jsonl. */
 int er_run_time(er_run *r, const char *phase, int64_t batch, double seconds, er_err *err);
+/* Rank 0. The last line, of phase "all", with what was computed and what was found. */
+int er_run_time_all(er_run *r, er_err *err);
 /* Rank 0. job.resolved.yaml and env.json, at the start. */
 int er_run_write_start(er_run *r, er_err *err);
 /* Rank 0. inputs.json. */
@@ -98,9 +100,21 @@ int er_run_open_editing(er_run *r, er_err *err);
 int er_run_batch(er_run *r, int64_t b, er_err *err);
 
 /* --- run.c ------------------------------------------------------------------------------------------------------- */
+/* What became of a run, on rank 0. */
+typedef struct er_run_outcome {
+    char *folder; /* to be er_freed, also after failures; NULL when it was not known yet */
+    int64_t requested, failed; /* edits */
+    er_counts counts;
+} er_run_outcome;
+
 typedef struct er_run_options {
     int force;         /* measure statistics with too few tokens */
     const char *table; /* md, csv, tex or NULL for text: how the table is printed */
+    /* one of several jobs of this process: */
+    const er_job_setting *settings; /* (setting_count) instead of `sets`, where not NULL */
+    size_t setting_count;
+    er_share *share;
+    er_run_outcome *outcome; /* filled; and nothing is printed on stdout */
 } er_run_options;
 /* The whole of `errata eval`: scores of the run in `folder` with its first `at` edits (-1: all; must end a batch), and
  * of its unedited model, on its own edited cases or on those of the file `data`. The table goes to stdout, lines go to

@@ -225,6 +225,7 @@ static int sink_scores(void *context, int64_t unit, const char *bytes, size_t n,
                 ER_TRY(er_journal_add(r->journal, ER_JOURNAL_SCORES, &key, in.at, (size_t)length, err));
             ER_TRY(er_scores_put(&r->scores, &key, in.at, (size_t)length, err));
             er_progress_add(&p->progress, 1);
+            r->setup.counts.scores++;
         }
         in.at += length;
         in.left -= (size_t)length;
