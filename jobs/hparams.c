@@ -89,7 +89,7 @@ static int check_method(er_job_reader *r, const char *path, const er_yaml *root)
 
 int er_job_hparams(er_job_reader *r, const char *path, const er_yaml *root)
 {
-    const er_job_origin o = {path, ER_JOB_HPARAMS};
+    const er_job_origin o = {path, ER_JOB_HPARAMS, 0};
     er_text unread = ER_TEXT_INIT;
     int code = root->kind == ER_YAML_MAP
                    ? check_method(r, path, root)

@@ -22,22 +22,27 @@ static const er_yaml *look_up(const er_yaml *map, const char *key)
     return NULL;
 }
 
-static const char *last_set(const char *const *sets, size_t count, const char *key)
+static const er_job_setting *last_set(const er_job_setting *sets, size_t count, const char *key)
 {
     size_t n = strlen(key);
     while (count-- > 0)
-        if (strncmp(sets[count], key, n) == 0 && sets[count][n] == '=') return sets[count] + n + 1;
+        if (strncmp(sets[count].text, key, n) == 0 && sets[count].text[n] == '=') return &sets[count];
     return NULL;
 }
 
 /* One early key, read before the others because they depend on it: --set, else the job file, else NULL. */
-static int early(er_job_reader *r, const er_yaml *root, const char *const *sets, size_t set_count, const char *key,
+static int early(er_job_reader *r, const er_yaml *root, const er_job_setting *sets, size_t set_count, const char *key,
                  const char **value, const char **where)
 {
     const er_yaml *node = look_up(root, key);
-    const er_job_origin o = {r->job->path, ER_JOB_FILE};
-    *value = last_set(sets, set_count, key);
+    const er_job_origin o = {r->job->path, ER_JOB_FILE, 0};
+    const er_job_setting *set = last_set(sets, set_count, key);
+    *value = set ? set->text + strlen(key) + 1 : NULL;
     *where = "--set";
+    if (set && set->file) {
+        const er_job_origin there = {set->file, ER_JOB_SET, 1};
+        ER_TRY(er_job_where(where, r, &there, set->value_line, set->value_column));
+    }
     if (*value && (!strcmp(*value, "null") || !strcmp(*value, "~"))) {
         *value = NULL;
         return 0;
@@ -90,7 +95,7 @@ static int find_folder(er_job_reader *r)
 }
 
 /* The hparams file's tree, or NULL without one; *path is its name. */
-static int read_hparams(er_job_reader *r, const er_yaml *root, const char *const *sets, size_t set_count,
+static int read_hparams(er_job_reader *r, const er_yaml *root, const er_job_setting *sets, size_t set_count,
                         er_yaml **tree, const char **path)
 {
     const char *name = NULL, *where = NULL;
@@ -112,14 +117,14 @@ static int read_hparams(er_job_reader *r, const er_yaml *root, const char *const
 }
 
 /* Finds the method and asks for its rows. */
-static int open_editor(er_job_reader *r, const er_yaml *root, const er_job_editor *editor, const char *const *sets,
+static int open_editor(er_job_reader *r, const er_yaml *root, const er_job_editor *editor, const er_job_setting *sets,
                        size_t set_count, const er_yaml *hparams, const char *hparams_path)
 {
     const char *method = NULL, *where = NULL;
     er_option_table table = {0};
     ER_TRY(early(r, root, sets, set_count, "editor.method", &method, &where));
     if (!method && hparams) {
-        const er_job_origin o = {hparams_path, ER_JOB_HPARAMS};
+        const er_job_origin o = {hparams_path, ER_JOB_HPARAMS, 0};
         const er_yaml *name = er_yaml_child(hparams, "alg_name");
         ER_TRY(er_job_hparams_method(&method, r, hparams));
         if (method) {
@@ -137,13 +142,13 @@ static int open_editor(er_job_reader *r, const er_yaml *root, const er_job_edito
     return add_table(r, table);
 }
 
-static int read_all(er_job_reader *r, const er_yaml *root, const er_job_editor *editor, const char *const *sets,
+static int read_all(er_job_reader *r, const er_yaml *root, const er_job_editor *editor, const er_job_setting *sets,
                     size_t set_count)
 {
     er_job *job = r->job;
     const char *hparams_path = NULL, **said = NULL;
     er_yaml *hparams = NULL;
-    const er_job_origin file = {job->path, ER_JOB_FILE};
+    const er_job_origin file = {job->path, ER_JOB_FILE, 0};
     ER_TRY(read_hparams(r, root, sets, set_count, &hparams, &hparams_path));
     ER_TRY(open_editor(r, root, editor, sets, set_count, hparams, hparams_path));
     if (hparams) {
@@ -151,11 +156,11 @@ static int read_all(er_job_reader *r, const er_yaml *root, const er_job_editor *
         ER_TRY(er_job_hparams_keep(r, &said));
     }
     ER_TRY(er_job_apply(r, &file, root, ""));
-    for (size_t i = 0; i < set_count; i++) ER_TRY(er_job_apply_set(r, sets[i]));
+    for (size_t i = 0; i < set_count; i++) ER_TRY(er_job_apply_set(r, &sets[i]));
     return hparams ? er_job_hparams_overrides(r, hparams_path, said) : 0;
 }
 
-static int read_job(er_job_reader *r, const er_job_editor *editor, const char *const *sets, size_t set_count)
+static int read_job(er_job_reader *r, const er_job_editor *editor, const er_job_setting *sets, size_t set_count)
 {
     er_job *job = r->job;
     er_yaml *root = NULL;
@@ -181,13 +186,28 @@ static int keep_notes(er_job_reader *r)
     return 0;
 }
 
+int er_job_settings(er_job_setting **out, const char *const *sets, size_t count, er_arena *arena, er_err *err)
+{
+    ER_TRY(er_arena_take(arena, out, count, err));
+    for (size_t i = 0; i < count; i++) (*out)[i] = (er_job_setting){.text = sets[i]};
+    return 0;
+}
+
 int er_job_read(er_job *job, const char *path, const er_job_editor *editor, const char *const *sets, size_t set_count,
                 er_arena *arena, er_err *err)
+{
+    er_job_setting *settings = NULL;
+    ER_TRY(er_job_settings(&settings, sets, set_count, arena, err));
+    return er_job_read_settings(job, path, editor, settings, set_count, arena, err);
+}
+
+int er_job_read_settings(er_job *job, const char *path, const er_job_editor *editor, const er_job_setting *settings,
+                         size_t count, er_arena *arena, er_err *err)
 {
     er_job work = {.path = er_arena_strdup(arena, path, err)};
     er_job_reader r = {.job = &work, .arena = arena, .err = err};
     if (!work.path) return ER_E_MEMORY;
-    int code = read_job(&r, editor, sets, set_count);
+    int code = read_job(&r, editor, settings, count);
     if (!code) code = keep_notes(&r);
     er_free(r.notes);
     if (code) return code;

@@ -113,6 +113,7 @@ typedef struct er_job {
         int64_t memory; /* bytes */
         double timeout; /* seconds; 0: never */
         double grace;   /* seconds; 0: no limit */
+        const char *cache; /* NULL: none */
     } run;
     const char *out;
 
@@ -139,11 +140,27 @@ typedef struct er_job_editor {
     void *context;
 } er_job_editor;
 
+/* One override as from --set; a sweep's come from a place in its file. */
+typedef struct er_job_setting {
+    const char *text; /* "key=value" */
+    const char *file; /* NULL: the command line, and the places below count for nothing */
+    int64_t line, column, value_line, value_column;
+} er_job_setting;
+
 /* Reads and checks the job at `path`. sets: "key=value" (value as in YAML: "[4, 5]", "{shuffle: 3}"); paths in them
  * are relative to the job file like all others. *job is written only on success; the editor's target and *job's
  * arena pieces are the arena's. A job of precision or mode that the program cannot run yet is not refused here. */
 int er_job_read(er_job *job, const char *path, const er_job_editor *editor, const char *const *sets, size_t set_count,
                 er_arena *arena, er_err *err);
+/* The same with overrides from anywhere, in this order; messages name their places. */
+int er_job_read_settings(er_job *job, const char *path, const er_job_editor *editor, const er_job_setting *settings,
+                         size_t count, er_arena *arena, er_err *err);
+/* --set texts as settings, in the arena. */
+int er_job_settings(er_job_setting **out, const char *const *sets, size_t count, er_arena *arena, er_err *err);
+
+/* Appends the value of a full key as text that --set would read back; a path as it is held, absolute. *is_path
+ * (NULL allowed) says which. ER_E_INPUT: no such key. */
+int er_job_print(er_text *out, const er_job *job, const char *key, int *is_path, er_err *err);
 
 /* The resolved job as YAML, with absolute paths and without editor.hparams (its values are among the keys), which
  * er_job_read reads back to an equal job (equal hash, equal dump). With execution == 0

@@ -45,7 +45,7 @@ int er_job_where(const char **out, er_job_reader *r, const er_job_origin *o, int
     size_t size = strlen(o->name) + 48;
     char *text = NULL;
     ER_TRY(er_arena_take(r->arena, &text, size, r->err));
-    if (o->source == ER_JOB_SET)
+    if (o->source == ER_JOB_SET && !o->placed)
         snprintf(text, size, "%s", o->name);
     else
         snprintf(text, size, "%s:%lld:%lld", o->name, (long long)line, (long long)column);
@@ -68,7 +68,7 @@ int er_job_note_add(er_job_reader *r, int warning, const char *format, ...)
 }
 
 /* "stats.corpus: {sample: ...}" is how the sample may also be written. */
-static const char *settled(const char *key)
+const char *er_job_settled(const char *key)
 {
     static const char alias[] = "stats.corpus.sample";
     if (strncmp(key, alias, sizeof alias - 1)) return key;
@@ -255,23 +255,26 @@ int er_job_apply(er_job_reader *r, const er_job_origin *o, const er_yaml *map, c
                            c->key, (long long)e->line);
         }
         snprintf(key, sizeof key, "%s%.120s", prefix, c->key);
-        ER_TRY(apply_child(r, o, c, settled(key)));
+        ER_TRY(apply_child(r, o, c, er_job_settled(key)));
     }
     return 0;
 }
 
-int er_job_apply_set(er_job_reader *r, const char *text)
+int er_job_apply_set(er_job_reader *r, const er_job_setting *setting)
 {
-    const char *equal = strchr(text, '=');
+    const char *text = setting->text, *equal = strchr(text, '=');
     char name[160], key[128];
     snprintf(name, sizeof name, "--set %.120s", text);
-    er_job_origin o = {er_arena_strdup(r->arena, name, r->err), ER_JOB_SET};
+    er_job_origin o = {setting->file, ER_JOB_SET, 1};
+    if (!setting->file) o = (er_job_origin){er_arena_strdup(r->arena, name, r->err), ER_JOB_SET, 0};
     if (!o.name) return ER_E_MEMORY;
     if (!equal || equal == text || (size_t)(equal - text) >= sizeof key)
         return er_fail(r->err, ER_E_INPUT, "%s: expected key=value", name);
     memcpy(key, text, (size_t)(equal - text));
     key[equal - text] = 0;
-    er_yaml child = {.kind = ER_YAML_SCALAR, .plain = 1, .text = equal + 1, .key = key, .line = 1, .column = 1};
+    er_yaml child = {.kind = ER_YAML_SCALAR, .plain = 1, .text = equal + 1, .key = key, .line = setting->line,
+                     .column = setting->column, .value_line = setting->value_line,
+                     .value_column = setting->value_column};
     if (equal[1] == '{') {
         er_yaml *map = NULL;
         ER_TRY(er_yaml_parse(&map, equal + 1, strlen(equal + 1), o.name, r->arena, r->err));
@@ -279,5 +282,5 @@ int er_job_apply_set(er_job_reader *r, const char *text)
         child.key = key;
         child.next = NULL;
     }
-    return apply_child(r, &o, &child, settled(key));
+    return apply_child(r, &o, &child, er_job_settled(key));
 }

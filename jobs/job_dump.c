@@ -2,6 +2,8 @@
 /* The resolved copy of a job, and its help. */
 #include "jobs/job.h"
 
+#include "jobs/job_read.h"
+
 #include <string.h>
 
 /* Rows that count for nothing in this job: the losing members of its choices, and what is settled elsewhere. */
@@ -60,6 +62,15 @@ int er_job_dump(er_text *out, const er_job *job, int execution, er_err *err)
     if (!code) code = er_options_dump(out, tables, job->table_count, err);
     er_arena_free(arena);
     return code;
+}
+
+int er_job_print(er_text *out, const er_job *job, const char *key, int *is_path, er_err *err)
+{
+    size_t t = 0, i = 0;
+    if (!er_job_find(job, er_job_settled(key), &t, &i)) return er_fail(err, ER_E_INPUT, "unknown key '%s'", key);
+    const er_option *row = &job->tables[t].rows[i];
+    if (is_path) *is_path = row->type == ER_OPT_PATH;
+    return er_option_print(out, row, job->tables[t].target, err);
 }
 
 int er_job_help(er_text *out, const er_option_table *editor, int markdown, er_err *err)

@@ -23,6 +23,7 @@ typedef struct er_job_reader {
 typedef struct er_job_origin {
     const char *name; /* file, or "--set key=value" */
     int source;       /* er_job_source */
+    int placed;       /* lines and columns are named for ER_JOB_SET, too */
 } er_job_origin;
 
 int er_job_note_add(er_job_reader *r, int warning, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -32,7 +33,7 @@ int er_job_find(const er_job *job, const char *key, size_t *table, size_t *row);
 /* "FILE:LINE:COLUMN" where the key was set, or the job's path. */
 const char *er_job_place(const er_job_reader *r, const char *key);
 int er_job_source_of(const er_job *job, const char *key);
-/* "NAME:LINE:COLUMN" in the arena; the name alone for --set. */
+/* "NAME:LINE:COLUMN" in the arena; the name alone for --set on the command line. */
 int er_job_where(const char **out, er_job_reader *r, const er_job_origin *o, int64_t line, int64_t column);
 
 /* Every key below a mapping. prefix: "" or "data." */
@@ -42,7 +43,9 @@ int er_job_apply_value(er_job_reader *r, const er_job_origin *o, const char *key
 /* Back to the default, as if nobody had set it. */
 int er_job_reset(er_job_reader *r, const char *key);
 /* One "key=value". */
-int er_job_apply_set(er_job_reader *r, const char *text);
+int er_job_apply_set(er_job_reader *r, const er_job_setting *setting);
+/* The key that another spelling stands for, or the key itself. */
+const char *er_job_settled(const char *key);
 
 /* The keys of the hparams file at source ER_JOB_HPARAMS; *root from er_yaml_read. */
 int er_job_hparams(er_job_reader *r, const char *path, const er_yaml *root);

@@ -79,6 +79,8 @@ const er_option er_job_rows[] = {
      .help = "seconds without progress after which a rank counts as hanging and the job is ended; 0: never"},
     {"run.grace", ER_OPT_DOUBLE, AT(run.grace), "60", COUNT, .flags = ER_OPT_EXECUTION,
      .help = "seconds that units in flight get after a signal before the program leaves without them; 0: no limit"},
+    {"run.cache", ER_OPT_PATH, AT(run.cache), NULL, .flags = ER_OPT_EXECUTION,
+     .help = "folder of results that runs share: scores of, and targets on, the unedited model; never changes results"},
     {"out", ER_OPT_PATH, AT(out), "runs", .flags = ER_OPT_EXECUTION, .help = "folder of the runs"},
 };
 const size_t er_job_row_count = sizeof er_job_rows / sizeof *er_job_rows;

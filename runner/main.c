@@ -18,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static const er_verb *const verbs[] = {&er_verb_plan,   &er_verb_stats,  &er_verb_run,    &er_verb_eval,
+static const er_verb *const verbs[] = {&er_verb_plan,   &er_verb_stats,  &er_verb_run,    &er_verb_sweep,  &er_verb_eval,
                                        &er_verb_status, &er_verb_report, &er_verb_export, &er_verb_verify,
                                        &er_verb_diff,   &er_verb_ask,    &er_verb_score};
 enum { VERBS = sizeof verbs / sizeof *verbs };

@@ -9,6 +9,7 @@
 #define ER_RUNNER_RUN_H
 
 #include "base/log.h"
+#include "runner/cache.h"
 #include "runner/evaluate.h"
 #include "runner/journal.h"
 #include "runner/ledger.h"
@@ -39,6 +40,7 @@ typedef struct er_run {
     /* rank 0 */
     int lock;
     er_journal *journal; /* of scores; NULL: they are not kept (errata eval) */
+    er_cache *cache;     /* shared with other runs; NULL: none */
     er_record *heads;    /* (heads_room); the first head_count are in the ledger */
     int64_t heads_room;
     er_hash *case_keys; /* (data.count) content of each case */
@@ -60,6 +62,8 @@ int er_run_open_folder(er_run *r, er_err *err);
 int er_run_lock_path(char **out, const char *folder, er_err *err);
 /* Rank 0. One line of timings.jsonl. */
 int er_run_time(er_run *r, const char *phase, int64_t batch, double seconds, er_err *err);
+/* Rank 0. The last line, of phase "all", with what was computed and what was found. */
+int er_run_time_all(er_run *r, er_err *err);
 /* Rank 0. job.resolved.yaml and env.json, at the start. */
 int er_run_write_start(er_run *r, er_err *err);
 /* Rank 0. inputs.json. */
@@ -72,6 +76,12 @@ void er_run_close(er_run *r);
 /* Adds a scoring of the cases [first, first + count); r->scorings must have room. */
 int er_run_add_scoring(er_run *r, const char *moment, int64_t batch, int64_t edits, int64_t first, int64_t count,
                        er_err *err);
+/* Rank 0. What case `index` has on the unedited model in every run: the key of the cache. */
+int er_run_shared_score_key(const er_run *r, int64_t index, er_hash *key, er_err *err);
+/* Rank 0. Into h: the unedited model as it computes, for keys of the cache. */
+void er_run_hash_unedited(er_hasher *h, const er_run *r);
+/* Rank 0. Publishes what the run has for others; a cache that cannot be written is a warning. */
+void er_run_share(er_run *r, int all);
 /* Fills scorings from the job. */
 int er_run_plan_scores(er_run *r, er_err *err);
 /* Rank 0. Key of case `index` at a state. */
@@ -98,9 +108,21 @@ int er_run_open_editing(er_run *r, er_err *err);
 int er_run_batch(er_run *r, int64_t b, er_err *err);
 
 /* --- run.c ------------------------------------------------------------------------------------------------------- */
+/* What became of a run, on rank 0. */
+typedef struct er_run_outcome {
+    char *folder; /* to be er_freed, also after failures; NULL when it was not known yet */
+    int64_t requested, failed; /* edits */
+    er_counts counts;
+} er_run_outcome;
+
 typedef struct er_run_options {
     int force;         /* measure statistics with too few tokens */
     const char *table; /* md, csv, tex or NULL for text: how the table is printed */
+    /* one of several jobs of this process: */
+    const er_job_setting *settings; /* (setting_count) instead of `sets`, where not NULL */
+    size_t setting_count;
+    er_share *share;
+    er_run_outcome *outcome; /* filled; and nothing is printed on stdout */
 } er_run_options;
 /* The whole of `errata eval`: scores of the run in `folder` with its first `at` edits (-1: all; must end a batch), and
  * of its unedited model, on its own edited cases or on those of the file `data`. The table goes to stdout, lines go to

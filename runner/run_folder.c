@@ -159,6 +159,7 @@ void er_run_close(er_run *r)
     er_free(r->history);
     er_scores_free(&r->scores);
     er_journal_close(r->journal);
+    er_cache_close(r->cache);
     er_overlay_close(&r->overlay);
     if (r->w && r->w->rank == 0) er_lock_release(r->lock);
     er_free(r->ledger);
@@ -176,17 +177,34 @@ static int save_text(const er_run *r, const char *name, const er_text *text, er_
     return code;
 }
 
-int er_run_time(er_run *r, const char *phase, int64_t batch, double seconds, er_err *err)
+static int add_time(er_run *r, const char *phase, int64_t batch, double seconds, const char *more, er_err *err)
 {
     char *path = NULL;
     ER_TRY(er_run_path(r, &path, "timings.jsonl", err));
     FILE *f = fopen(path, "a");
-    int failed = !f || fprintf(f, "{\"phase\":\"%s\",\"batch\":%lld,\"seconds\":%.3f}\n", phase, (long long)batch,
-                               seconds) < 0;
+    int failed = !f || fprintf(f, "{\"phase\":\"%s\",\"batch\":%lld,\"seconds\":%.3f%s}\n", phase,
+                               (long long)batch, seconds, more) < 0;
     if (f) failed |= fclose(f) != 0;
     int code = failed ? er_fail(err, ER_E_IO, "%s: %s", path, strerror(errno)) : 0;
     er_free(path);
     return code;
+}
+
+int er_run_time(er_run *r, const char *phase, int64_t batch, double seconds, er_err *err)
+{
+    return add_time(r, phase, batch, seconds, "", err);
+}
+
+int er_run_time_all(er_run *r, er_err *err)
+{
+    const er_counts *c = &r->setup.counts;
+    char more[512];
+    snprintf(more, sizeof more, ",\"moments\":%lld,\"eigenpairs\":%lld,\"targets\":%lld,\"targets_reused\":%lld,"
+             "\"scores\":%lld,\"scores_reused\":%lld,\"templates\":%lld,\"templates_reused\":%lld",
+             (long long)c->moments, (long long)c->eigenpairs, (long long)c->targets, (long long)c->targets_reused,
+             (long long)c->scores, (long long)c->scores_reused, (long long)c->templates,
+             (long long)c->templates_reused);
+    return add_time(r, "all", -1, er_seconds() - r->started, more, err);
 }
 
 char *openblas_get_config(void);

@@ -41,22 +41,35 @@ static int check_supported(const er_setup *s, er_err *err)
     return 0;
 }
 
-static int read_job(er_setup *s, const char *path, const char *const *sets, size_t set_count, er_err *err)
+static int read_job(er_setup *s, const char *path, const char *const *sets, const er_job_setting *settings,
+                    size_t count, er_err *err)
 {
     er_job_editor editor = {editor_table, s};
     ER_TRY(er_arena_new(&s->arena, 0, err));
-    ER_TRY(er_job_read(&s->job, path, &editor, sets, set_count, s->arena, err));
+    ER_TRY(sets ? er_job_read(&s->job, path, &editor, sets, count, s->arena, err)
+                : er_job_read_settings(&s->job, path, &editor, settings, count, s->arena, err));
     s->needs = s->editor->needs(&s->hyper);
     return check_supported(s, err);
 }
 
-int er_setup_job(er_setup *s, er_world *w, const char *path, const char *const *sets, size_t set_count, er_err *err)
+static int set_up(er_setup *s, er_world *w, int code, er_err *err)
 {
     s->world = w;
-    int code = er_world_agree(w, read_job(s, path, sets, set_count, err), err);
+    code = er_world_agree(w, code, err);
     if (!code) er_watch_limits(s->job.run.timeout, s->job.run.grace);
     if (!code) log_notes(s, s->job.notes, s->job.note_count);
     return code;
+}
+
+int er_setup_job(er_setup *s, er_world *w, const char *path, const char *const *sets, size_t set_count, er_err *err)
+{
+    return set_up(s, w, read_job(s, path, sets, NULL, set_count, err), err);
+}
+
+int er_setup_settings(er_setup *s, er_world *w, const char *path, const er_job_setting *settings, size_t count,
+                      er_err *err)
+{
+    return set_up(s, w, read_job(s, path, NULL, settings, count, err), err);
 }
 
 static int open_data(er_setup *s, er_err *err)
@@ -74,7 +87,9 @@ static int open_data(er_setup *s, er_err *err)
 static int open_model(er_setup *s, er_err *err)
 {
     static const int dtypes[] = {[ER_JOB_FP32] = ER_F32, [ER_JOB_BF16] = ER_BF16, [ER_JOB_FP16] = ER_F16};
-    ER_TRY(er_node_open_model(&s->node, s->world, &s->model, s->job.model.path, dtypes[s->job.precision.weights], err));
+    const int weights = dtypes[s->job.precision.weights];
+    ER_TRY(s->share ? er_share_model(s->share, s->world, s->job.model.path, weights, &s->model, err)
+                    : er_node_open_model(&s->node, s->world, &s->model, s->job.model.path, weights, err));
     ER_TRY(er_work_new(&s->work, s->model, err));
     int64_t batch = s->batch ? s->batch : s->job.edit.batch ? s->job.edit.batch : 1; /* without data: any will do */
     return s->editor->check(&s->hyper, &s->model->config, batch, err);
@@ -150,15 +165,17 @@ int er_setup_corpus(er_setup *s, er_err *err)
         o.seed = (uint64_t)j->stats.sample.seed;
         if (o.max_tokens > s->model->longest_text) o.max_tokens = s->model->longest_text;
     }
-    return er_world_agree(s->world, er_corpus_open(&s->corpus, &o, s->model, err), err);
+    int code = s->share ? er_share_corpus(s->share, &o, &s->corpus, err)
+                        : er_corpus_open(&s->corpus, &o, s->model, err);
+    return er_world_agree(s->world, code, err);
 }
 
 void er_setup_close(er_setup *s)
 {
-    er_corpus_close(s->corpus);
+    if (!s->share) er_corpus_close(s->corpus);
     er_work_free(s->work);
-    er_model_close(s->model);
-    er_node_close(&s->node);
+    if (!s->share) er_model_close(s->model);
+    if (!s->share) er_node_close(&s->node);
     er_free(s->run);
     er_arena_free(s->arena);
     memset(s, 0, sizeof *s);

@@ -11,14 +11,25 @@
 #include "jobs/job.h"
 #include "model/generate.h"
 #include "runner/node.h"
+#include "runner/share.h"
 #include "runner/world.h"
 #include "stats/corpus.h"
 #include "stats/store.h"
 
 #include <stdint.h>
 
+/* What a job computed and what it found instead; rank 0's are the whole. */
+typedef struct er_counts {
+    int64_t moments, eigenpairs;               /* layers measured and factored */
+    int64_t targets, targets_reused;           /* optimised; taken from the cache of other runs */
+    int64_t scores, scores_reused;             /* cases scored, so counted for every moment */
+    int64_t templates, templates_reused;       /* drawn sets of templates */
+} er_counts;
+
 typedef struct er_setup {
     er_world *world;
+    er_share *share; /* set before er_setup_open: whose model and corpus serve; NULL: the setup's own */
+    er_counts counts;
     int quiet; /* set before er_setup_job: notes are not logged */
     er_arena *arena;
     er_job job;
@@ -41,6 +52,8 @@ enum er_setup_part { ER_SETUP_DATA = 1, ER_SETUP_MODEL = 2, ER_SETUP_NAME = 4 /*
 
 /* Collective. s must be zeroed. Notes of the job are logged by rank 0. `sets` as er_job_read's. */
 int er_setup_job(er_setup *s, er_world *w, const char *path, const char *const *sets, size_t set_count, er_err *err);
+int er_setup_settings(er_setup *s, er_world *w, const char *path, const er_job_setting *settings, size_t count,
+                      er_err *err);
 int er_setup_open(er_setup *s, unsigned parts, er_err *err);
 /* Collective. Opens the corpus when it is not open yet (reads and encodes a file's documents). */
 int er_setup_corpus(er_setup *s, er_err *err);

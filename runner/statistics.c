@@ -342,11 +342,13 @@ int er_measure(er_setup *s, const int64_t *layers, int64_t count, int force, er_
     if (!code) code = list_missing(&m, layers, count, 0, err);
     if (!code && m.layers) code = measure_missing(&m, layers, count, force, err);
     int64_t measured = m.layers;
+    s->counts.moments += measured;
     free_sums(m.sums, measured);
     free_sums(m.before, measured);
     m.sums = m.before = NULL;
     if (!code) code = list_missing(&m, layers, count, 1, err);
     if (!code && m.layers) code = solve_layers(&m, err);
+    s->counts.eigenpairs += m.layers;
     close_measuring(&m);
     return code;
 }

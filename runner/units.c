@@ -368,6 +368,7 @@ static int worker_loop(worker_state *s, const er_units *units, er_err *err)
 int er_world_units(er_world *w, const er_units *units, er_err *err)
 {
     int code, failed = 0;
+    er_watch_work(units->name, -1);
     if (w->rank == 0) {
         code = root_units(w, units, &failed, err);
     } else {

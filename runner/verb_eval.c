@@ -13,7 +13,7 @@ static const er_flag flags[] = {
 static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
 {
     int64_t at;
-    er_run_options options = {0, er_args_get(args, "output")};
+    er_run_options options = {.table = er_args_get(args, "output")};
     (void)exit_code;
     ER_TRY(er_args_number(&at, args, "at", -1, 0, err));
     if (!er_is_run(args->at[0])) return er_fail(err, ER_E_USAGE, "%s: is no folder of a run", args->at[0]);

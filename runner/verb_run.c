@@ -15,7 +15,7 @@ static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
     const char **sets = NULL;
     size_t set_count = 0;
     int64_t failed = 0;
-    er_run_options options = {er_args_get(args, "force") != NULL, er_args_get(args, "output")};
+    er_run_options options = {.force = er_args_get(args, "force") != NULL, .table = er_args_get(args, "output")};
     int code = er_args_all(&sets, &set_count, args, "set", err);
     if (!code) code = er_run_job(w, args->at[0], sets, set_count, &options, &failed, err);
     er_free(sets);

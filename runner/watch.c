@@ -329,6 +329,7 @@ void er_watch_limits(double timeout, double grace)
 
 void er_watch_work(const char *phase, int64_t unit)
 {
+    watch.news += phase != watch.phase; /* a new unit waits for the next message */
     watch.phase = phase;
     watch.unit = unit;
     if (!watch.threaded) return;

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A sweep: the points of a sweep file (jobs/sweep.h), each a run of its own in one folder.
+ *
+ *     OUT/sweep.json                 objective, swept keys, names and values of the points in order
+ *     OUT/sweep.resolved.yaml        the sweep with its points as a list; reads back to the same points
+ *     OUT/points.csv                 the whole table
+ *     OUT/points/NAME/point.json     state (waiting, running, done, failed), values, scores, reason
+ *     OUT/points/NAME/run/...        the run, byte for byte that of the same job run alone
+ *     OUT/points/.NAME.lock          who works on it
+ *     OUT/shared/                    what points have in common (runner/cache.h)
+ *
+ * NAME is the hash of the point's values, so that points added later leave the old ones where they are. A point is
+ * taken by its lock: any number of processes may work on one sweep. A killed one leaves its point to whoever comes
+ * next, and the point's run continues itself. */
+#ifndef ER_RUNNER_SWEEP_H
+#define ER_RUNNER_SWEEP_H
+
+#include "base/json.h"
+#include "jobs/sweep.h"
+#include "runner/run.h"
+
+#include <stdint.h>
+
+enum er_point_state { ER_POINT_WAITING, ER_POINT_RUNNING, ER_POINT_DONE, ER_POINT_FAILED };
+const char *er_point_state_text(int state);
+
+enum { ER_POINT_NAME = 13 }; /* 12 digits and the end */
+
+/* A point as its folder has it. Zero-initialise; free with er_point_free. */
+typedef struct er_point {
+    char name[ER_POINT_NAME];
+    int state;      /* running only while somebody holds its lock */
+    char holder[128]; /* of the lock, "" */
+    int has_job;
+    er_hash job;    /* content of the job that the state is of */
+    json_t *json;   /* the whole file, NULL: none */
+} er_point;
+
+/* Reads OUT/points/NAME/point.json; a folder without one is waiting. */
+int er_point_read(er_point *p, const char *out, const char *name, er_err *err);
+void er_point_free(er_point *p);
+/* A number of its scores ("at_end.rewrite.success") or its "objective"; NAN when it has none. */
+double er_point_number(const er_point *p, const char *name);
+/* "" when it has none. */
+const char *er_point_reason(const er_point *p);
+/* Paths to be er_freed: OUT/points/NAME, and the lock beside it. */
+int er_point_folder(char **path, const char *out, const char *name, er_err *err);
+int er_point_lock_path(char **path, const char *out, const char *name, er_err *err);
+
+/* What is written of a point; run, outcome and reason may be NULL. The run's summary.json gives its scores. */
+typedef struct er_point_news {
+    const char *out, *name;
+    const er_sweep_point *values;
+    const er_hash *job;
+    int state;
+    const char *objective;
+    const er_run_outcome *outcome;
+    const char *reason;
+} er_point_news;
+int er_point_write(const er_point_news *news, er_err *err);
+
+/* The sweep of a folder, from sweep.json, and all its points. Zero-initialise; free with er_table_free. */
+typedef struct er_table {
+    json_t *sweep;
+    char *out;
+    const char *objective;
+    int64_t key_count, count;
+    const char **keys; /* borrowed from sweep */
+    er_point *points;
+} er_table;
+int er_is_sweep(const char *folder);
+int er_table_read(er_table *t, const char *folder, er_err *err);
+void er_table_free(er_table *t);
+const char *er_table_value(const er_table *t, int64_t point, const char *key); /* "" where the point sets none */
+int64_t er_table_best(const er_table *t); /* the done point with the largest objective, the first of equals; -1: none */
+/* sweep.json, sweep.resolved.yaml. */
+int er_table_write(const er_sweep *sweep, const char (*names)[ER_POINT_NAME], er_err *err);
+/* All columns: number, point, state, keys, objective, edits, failed edits, every score, reason. */
+int er_table_csv(er_text *out, const er_table *t, er_err *err);
+int er_table_save_csv(const er_table *t, er_err *err);
+/* For people: number, point, state, keys, objective. */
+int er_table_text(er_text *out, const er_table *t, er_err *err);
+int er_table_json(er_text *out, const er_table *t, er_err *err);
+/* One of the three: NULL (text), "csv" or "json"; another format is ER_E_USAGE. */
+int er_table_print(er_text *out, const er_table *t, const char *format, er_err *err);
+
+/* --- sweep_check.c ----------------------------------------------------------------------------------------------- */
+/* One point made ready. */
+typedef struct er_sweep_item {
+    char name[ER_POINT_NAME];
+    er_hash job;   /* content of its job */
+    er_hash model; /* path and type of its weights */
+} er_sweep_item;
+
+/* Not collective. Resolves every point against the base job and checks it as far as is possible without weights: keys,
+ * values, what must hold between them, the method against the model's configuration, the data file. Messages name the
+ * place in the sweep file. items (sweep->count). */
+int er_sweep_check(er_sweep_item *items, const er_sweep *sweep, er_err *err);
+
+/* --- sweep_run.c ------------------------------------------------------------------------------------------------- */
+typedef struct er_sweep_options {
+    const char *const *sets;
+    size_t set_count;
+    const char *points; /* names or numbers "A,B,C"; NULL: all */
+    int64_t task, tasks; /* every tasks-th point from the task-th on, from 1; 0: all */
+    int retry;           /* failed points, too */
+    int force;           /* as er_run_options */
+    const char *table;   /* NULL, "csv" or "json" */
+} er_sweep_options;
+/* Collective: the whole of `errata sweep FILE`. *failed: points that failed. */
+int er_sweep_run(er_world *w, const char *path, const er_sweep_options *options, int64_t *failed, er_err *err);
+
+#endif

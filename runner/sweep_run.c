@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Points taken by their locks, run, and written down. */
+#define _DEFAULT_SOURCE
+#include "runner/sweep_parts.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* --- which points ------------------------------------------------------------------------------------------------ */
+
+/* "A,B,C": names or numbers. */
+static int choose_named(er_sweeping *s, const char *list, er_err *err)
+{
+    for (const char *at = list; *at;) {
+        size_t n = strcspn(at, ",");
+        char word[32];
+        int64_t number = 0, found = -1;
+        snprintf(word, sizeof word, "%.*s", (int)(n < 31 ? n : 31), at);
+        for (int64_t p = 0; p < s->file.count; p++)
+            if (!strcmp(s->items[p].name, word)) found = p;
+        if (found < 0 && strlen(word) < 8 && !er_parse_int(&number, word) && number >= 1 && number <= s->file.count)
+            found = number - 1;
+        if (found < 0)
+            return er_fail(err, ER_E_USAGE, "--points: '%s' is no point of %s; errata sweep status lists them", word,
+                           s->file.path);
+        s->chosen[found] = 1;
+        at += n + (at[n] == ',');
+    }
+    return 0;
+}
+
+static int choose_points(er_sweeping *s, const er_sweep_options *o, er_err *err)
+{
+    ER_TRY(er_alloc(&s->chosen, (size_t)s->file.count, err));
+    ER_TRY(er_alloc(&s->tried, (size_t)s->file.count, err));
+    if (o->points) return choose_named(s, o->points, err);
+    for (int64_t p = 0; p < s->file.count; p++) s->chosen[p] = !o->tasks || p % o->tasks == o->task - 1;
+    return 0;
+}
+
+/* --- opening ----------------------------------------------------------------------------------------------------- */
+
+/* The sweep's own files are written by one process at a time, which also removes what killed writers left. */
+static int lock_files(const char *out, int *lock, er_err *err)
+{
+    char *path = NULL;
+    er_err held = ER_ERR_INIT;
+    int code = 0;
+    ER_TRY(er_path_join(&path, out, ".sweep.lock", err));
+    for (int tries = 0; tries < 3000; tries++, usleep(20000)) {
+        code = er_lock_take(lock, path, &held);
+        if (!code || !strstr(held.text, "held by")) break;
+    }
+    er_free(path);
+    if (code && err) *err = held;
+    return code ? code : er_save_sweep(out, err);
+}
+
+static int write_table(er_sweeping *s, er_err *err)
+{
+    er_table t;
+    ER_TRY(er_table_read(&t, s->file.out, err));
+    int code = er_table_save_csv(&t, err);
+    er_table_free(&t);
+    return code;
+}
+
+static int write_start(er_sweeping *s, er_err *err)
+{
+    char(*names)[ER_POINT_NAME] = NULL, *points = NULL;
+    int lock = -1;
+    ER_TRY(er_path_join(&points, s->file.out, "points", err));
+    int code = er_make_folders(points, err);
+    er_free(points);
+    if (!code) code = lock_files(s->file.out, &lock, err);
+    if (!code) code = er_alloc(&names, (size_t)s->file.count, err);
+    for (int64_t p = 0; !code && p < s->file.count; p++) memcpy(names[p], s->items[p].name, sizeof names[p]);
+    if (!code) code = er_table_write(&s->file, (const char(*)[ER_POINT_NAME])names, err);
+    if (!code) code = write_table(s, err);
+    er_lock_release(lock);
+    er_free(names);
+    return code;
+}
+
+static int open_sweep(er_sweeping *s, const char *path, const er_sweep_options *o, er_err *err)
+{
+    ER_TRY(er_arena_new(&s->arena, 0, err));
+    ER_TRY(er_sweep_read(&s->file, path, o->sets, o->set_count, s->arena, err));
+    ER_TRY(er_alloc(&s->items, (size_t)s->file.count, err));
+    if (s->w->rank != 0) return 0;
+    return er_sweep_check(s->items, &s->file, err);
+}
+
+/* Points are checked by one rank; names and hashes go to all. */
+static int open_all(er_sweeping *s, const char *path, const er_sweep_options *o, er_err *err)
+{
+    er_world *w = s->w;
+    ER_TRY(er_world_agree(w, open_sweep(s, path, o, err), err));
+    ER_TRY(er_world_bcast(w, s->items, s->file.count * (int64_t)sizeof *s->items, 0, err));
+    ER_TRY(er_world_agree(w, choose_points(s, o, err), err));
+    return er_world_agree(w, w->rank == 0 ? write_start(s, err) : 0, err);
+}
+
+/* --- one point --------------------------------------------------------------------------------------------------- */
+
+static int add_setting(er_job_setting *list, size_t *n, er_arena *arena, const char *key, const char *value,
+                       er_err *err)
+{
+    size_t size = strlen(key) + strlen(value) + 2;
+    char *text = NULL;
+    ER_TRY(er_arena_take(arena, &text, size, err));
+    snprintf(text, size, "%s=%s", key, value);
+    list[(*n)++] = (er_job_setting){.text = text};
+    return 0;
+}
+
+static int point_settings(const er_sweeping *s, int64_t p, er_arena *arena, er_job_setting **out, size_t *count,
+                          er_err *err)
+{
+    const er_sweep *f = &s->file;
+    size_t fixed = (size_t)f->fixed_count, own = (size_t)f->points[p].count;
+    char *folder = NULL;
+    er_text path = ER_TEXT_INIT;
+    ER_TRY(er_arena_take(arena, out, fixed + own + 4, err));
+    *count = 0;
+    int code = er_text_format(&path, err, "%s/shared", f->out);
+    /* first: the sweep's own settings may choose another cache */
+    if (!code) code = add_setting(*out, count, arena, "run.cache", path.at, err);
+    path.length = 0;
+    if (fixed) memcpy(*out + *count, f->fixed, fixed * sizeof **out);
+    memcpy(*out + *count + fixed, f->points[p].settings, own * sizeof **out);
+    *count += fixed + own;
+    if (!code) code = er_point_folder(&folder, f->out, s->items[p].name, err);
+    if (!code) code = er_text_format(&path, err, "%s/run", folder);
+    if (!code) code = add_setting(*out, count, arena, "out", path.at, err);
+    er_text_free(&path);
+    er_free(folder);
+    return code;
+}
+
+static void log_point(const er_sweeping *s, int64_t p, const char *what)
+{
+    er_text t = ER_TEXT_INIT;
+    const er_sweep_point *point = &s->file.points[p];
+    for (int64_t i = 0; i < point->count; i++)
+        if (er_text_format(&t, NULL, " %s", point->settings[i].text)) break;
+    er_log(ER_LOG_INFO, "point %lld of %lld (%s) %s:%.400s", (long long)p + 1, (long long)s->file.count,
+           s->items[p].name, what, t.at ? t.at : "");
+    er_text_free(&t);
+}
+
+static int note(const er_sweeping *s, int64_t p, int state, const er_run_outcome *o, const char *reason, er_err *err)
+{
+    const er_point_news news = {s->file.out, s->items[p].name, &s->file.points[p], &s->items[p].job, state,
+                                s->file.objective, o, reason};
+    return er_point_write(&news, err);
+}
+
+/* A failed point is written down and is no error of the sweep; a signal and lost messages are. */
+static int settle_point(er_sweeping *s, int64_t p, int code, er_run_outcome *o, const er_err *why, er_err *err)
+{
+    if (code == ER_E_SIGNAL || code == ER_E_MPI) {
+        if (err) *err = *why;
+        return code;
+    }
+    if (s->g->rank != 0) return 0;
+    if (code) er_log(ER_LOG_WARN, "point %lld (%s) failed: %s", (long long)p + 1, s->items[p].name, why->text);
+    ER_TRY(note(s, p, code ? ER_POINT_FAILED : ER_POINT_DONE, o, code ? why->text : NULL, err));
+    if (!code) log_point(s, p, "done");
+    s->totals.moments += o->counts.moments;
+    s->totals.eigenpairs += o->counts.eigenpairs;
+    s->totals.targets += o->counts.targets;
+    s->totals.targets_reused += o->counts.targets_reused;
+    s->totals.scores += o->counts.scores;
+    s->totals.scores_reused += o->counts.scores_reused;
+    s->totals.templates += o->counts.templates;
+    s->totals.templates_reused += o->counts.templates_reused;
+    return 0;
+}
+
+/* What a killed owner of the point left goes; the lock is ours. */
+static int start_point(const er_sweeping *s, int64_t p, er_err *err)
+{
+    char *folder = NULL;
+    ER_TRY(er_point_folder(&folder, s->file.out, s->items[p].name, err));
+    int code = er_make_folders(folder, err);
+    if (!code) code = er_save_sweep(folder, err);
+    er_free(folder);
+    return code ? code : note(s, p, ER_POINT_RUNNING, NULL, NULL, err);
+}
+
+static int run_point(er_sweeping *s, int64_t p, const er_sweep_options *o, er_err *err)
+{
+    er_arena *arena = NULL;
+    er_run_outcome outcome = {0};
+    er_err why = ER_ERR_INIT;
+    er_run_options options = {.force = o->force, .share = &s->share, .outcome = &outcome};
+    er_job_setting *settings = NULL;
+    int64_t failed = 0;
+    int code = er_arena_new(&arena, 1 << 14, err);
+    if (!code) code = point_settings(s, p, arena, &settings, &options.setting_count, err);
+    if (!code && s->g->rank == 0) code = start_point(s, p, err);
+    code = er_world_agree(s->g, code, err);
+    if (!code) {
+        options.settings = settings;
+        if (s->g->rank == 0) log_point(s, p, "starts");
+        code = er_run_job(s->g, s->file.base, NULL, 0, &options, &failed, &why);
+        code = settle_point(s, p, code, &outcome, &why, err);
+        if (code != ER_E_MPI) code = er_world_agree(s->g, code, err);
+    }
+    er_free(outcome.folder);
+    er_arena_free(arena);
+    return code;
+}
+
+/* --- taking points ----------------------------------------------------------------------------------------------- */
+
+/* Whether this process has to do it: not done with this content, and not failed unless failures are tried again. */
+static int is_open(const er_sweeping *s, int64_t p, int retry, int *open, er_err *err)
+{
+    er_point point;
+    ER_TRY(er_point_read(&point, s->file.out, s->items[p].name, err));
+    int same = point.has_job && er_hash_equal(&point.job, &s->items[p].job);
+    *open = !same || point.state == ER_POINT_WAITING || point.state == ER_POINT_RUNNING ||
+            (point.state == ER_POINT_FAILED && retry);
+    er_point_free(&point);
+    return 0;
+}
+
+/* The next free point from s->next on. *held_points: those in between that somebody holds. */
+static int scan_points(er_sweeping *s, const er_sweep_options *o, int64_t *taken, int *lock, int *held_points,
+                       er_err *err)
+{
+    for (; s->next < s->file.count; s->next++) {
+        int64_t p = s->next;
+        char *path = NULL;
+        er_err held = ER_ERR_INIT;
+        int open = 0;
+        if (!s->chosen[p]) continue;
+        ER_TRY(er_point_lock_path(&path, s->file.out, s->items[p].name, err));
+        int busy = er_lock_take(lock, path, &held);
+        er_free(path);
+        if (busy && !strstr(held.text, "held by")) {
+            if (err) *err = held;
+            return busy;
+        }
+        *held_points += busy != 0;
+        int code = busy ? 0 : is_open(s, p, o->retry && !s->tried[p], &open, err);
+        if (!code && open) {
+            s->next++;
+            s->tried[p] = 1;
+            *taken = p;
+            return 0;
+        }
+        if (!busy) er_lock_release(*lock);
+        *lock = -1;
+        ER_TRY(code);
+    }
+    return 0;
+}
+
+/* Rank 0 of a group. The next free point and its lock; -1: none is left to this process. Who only looks at a point
+ * holds its lock for a moment, and a killed owner for longer: points that were held are looked at once more. */
+static int take_point(er_sweeping *s, const er_sweep_options *o, int64_t *taken, int *lock, er_err *err)
+{
+    *taken = -1;
+    for (int look = 0; look < 2 && *taken < 0; look++) {
+        int held = 0;
+        ER_TRY(scan_points(s, o, taken, lock, &held, err));
+        if (*taken >= 0 || !held) return 0;
+        usleep(100000);
+        s->next = 0;
+    }
+    return 0;
+}
+
+static int run_points(er_sweeping *s, const er_sweep_options *o, er_err *err)
+{
+    for (;;) {
+        int64_t p = -1;
+        int lock = -1;
+        ER_TRY(er_world_agree(s->g, s->g->rank == 0 ? take_point(s, o, &p, &lock, err) : 0, err));
+        ER_TRY(er_world_bcast(s->g, &p, sizeof p, 0, err));
+        if (p < 0) return 0;
+        int code = run_point(s, p, o, err);
+        er_lock_release(lock);
+        ER_TRY(code);
+        ER_TRY(er_world_check_signal(s->g, err));
+    }
+}
+
+/* --- the end ----------------------------------------------------------------------------------------------------- */
+
+static int print(const er_text *t, er_err *err)
+{
+    if (t->at) fwrite(t->at, 1, t->length, stdout);
+    return fflush(stdout) ? er_fail(err, ER_E_IO, "stdout: cannot be written") : 0;
+}
+
+static int summarise(er_sweeping *s, const er_table *t, const er_sweep_options *o, int64_t *failed, er_err *err)
+{
+    int64_t done = 0, left = 0, failed_edits = 0;
+    er_text text = ER_TEXT_INIT;
+    *failed = 0;
+    for (int64_t p = 0; p < t->count; p++) {
+        double edits = er_point_number(&t->points[p], "failed_edits");
+        *failed += s->chosen[p] && t->points[p].state == ER_POINT_FAILED;
+        done += t->points[p].state == ER_POINT_DONE;
+        left += t->points[p].state == ER_POINT_WAITING || t->points[p].state == ER_POINT_RUNNING;
+        failed_edits += t->points[p].state == ER_POINT_DONE && edits > 0 ? (int64_t)edits : 0;
+    }
+    int code = er_table_print(&text, t, o->table, err);
+    if (!code) code = print(&text, err);
+    er_text_free(&text);
+    er_log(ER_LOG_INFO, "%lld of %lld points done, %lld failed, %lld left; %lld edits failed; errata sweep status %s",
+           (long long)done, (long long)t->count, (long long)*failed, (long long)left, (long long)failed_edits,
+           s->file.out);
+    return code;
+}
+
+static int finish(er_sweeping *s, const er_sweep_options *o, int64_t *failed, er_err *err)
+{
+    er_table t = {0};
+    int lock = -1, code = lock_files(s->file.out, &lock, err);
+    if (!code) code = er_table_read(&t, s->file.out, err);
+    if (!code) code = er_table_save_csv(&t, err);
+    er_lock_release(lock);
+    if (!code) code = summarise(s, &t, o, failed, err);
+    er_table_free(&t);
+    return code;
+}
+
+static int sweep_all(er_sweeping *s, const char *path, const er_sweep_options *o, int64_t *failed, er_err *err)
+{
+    ER_TRY(open_all(s, path, o, err));
+    ER_TRY(run_points(s, o, err));
+    ER_TRY(er_world_agree(s->w, s->w->rank == 0 ? finish(s, o, failed, err) : 0, err));
+    return er_world_bcast(s->w, failed, sizeof *failed, 0, err);
+}
+
+int er_sweep_run(er_world *w, const char *path, const er_sweep_options *o, int64_t *failed, er_err *err)
+{
+    er_sweeping s = {.w = w, .g = w};
+    int code = sweep_all(&s, path, o, failed, err);
+    er_share_close(&s.share);
+    er_free(s.chosen);
+    er_free(s.tried);
+    er_free(s.items);
+    er_arena_free(s.arena);
+    return code;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/memory.h"
+#include "runner/sweep.h"
+#include "runner/verbs.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const er_flag flags[] = {
+    {"set", "KEY=VALUE", "overrides a key of the base job at every point; may be repeated"},
+    {"points", "A,B,C", "only these points: names or numbers"},
+    {"task", "I/N", "only every N-th point from the I-th on (from 1): a task of an array"},
+    {"retry", NULL, "run failed points again"},
+    {"output", "csv|json", "how the table is printed (also -o); default: text"},
+    {"force", NULL, "measure statistics although there are too few tokens"},
+    {0},
+};
+
+static int read_task(er_sweep_options *o, const char *text, er_err *err)
+{
+    char first[24];
+    const char *slash = text ? strchr(text, '/') : NULL;
+    if (!text) return 0;
+    snprintf(first, sizeof first, "%.*s", slash && slash - text < 20 ? (int)(slash - text) : 0, text);
+    if (!slash || er_parse_int(&o->task, first) || er_parse_int(&o->tasks, slash + 1) || o->task < 1 ||
+        o->tasks < o->task)
+        return er_fail(err, ER_E_USAGE, "--task: '%s', expected I/N with I from 1 to N", text);
+    if (o->points) return er_fail(err, ER_E_USAGE, "--task beside --points: give one of them");
+    return 0;
+}
+
+static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
+{
+    er_sweep_options o = {.points = er_args_get(args, "points"), .retry = er_args_get(args, "retry") != NULL,
+                          .force = er_args_get(args, "force") != NULL, .table = er_args_get(args, "output")};
+    const char **sets = NULL;
+    int64_t failed = 0;
+    ER_TRY(read_task(&o, er_args_get(args, "task"), err));
+    if (o.table && strcmp(o.table, "csv") != 0 && strcmp(o.table, "json") != 0)
+        return er_fail(err, ER_E_USAGE, "--output %s: expected csv or json", o.table);
+    int code = er_args_all(&sets, &o.set_count, args, "set", err);
+    o.sets = sets;
+    if (!code) code = er_sweep_run(w, args->at[0], &o, &failed, err);
+    er_free(sets);
+    if (!code && failed) *exit_code = 3;
+    return code;
+}
+
+const er_verb er_verb_sweep = {"sweep", "SWEEP", "run a job at many points; an unfinished sweep is continued", 1, 1, 1,
+                               0, flags, call};

@@ -1,0 +1,182 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Sweeps: every point has the bytes of the same job run alone, for 1, 2 and 3 ranks; what is done stays done, a failed
+# point stops nothing, two processes share the points, and a killed sweep is continued by the same command.
+. "$(dirname "$0")/common.sh"
+job=$work/job.yaml
+sweep=$work/sweep.yaml
+out=$work/sweep
+checks=0
+run() { "$ERRATA" "$@" >"$work/out" 2>"$work/err"; }
+expect() {
+    local want=$1 got
+    shift
+    run "$@"
+    got=$?
+    [ $got = "$want" ] || { cat "$work/out" "$work/err"; fail "errata $*: exit code $got, expected $want"; }
+    checks=$((checks + 1))
+}
+says() { grep -qF -- "$1" "$work/out" "$work/err" || { cat "$work/out" "$work/err"; fail "not said: $1"; }; checks=$((checks + 1)); }
+point() { grep -l -- "\"$1\": \"$2\"" "$out"/points/*/point.json; } # files of the points with that value
+work_of() { grep -oE "\"$2\": [0-9]+" "$1" | grep -oE '[0-9]+$'; }  # a counter of a point
+state_of() { grep -oE '"state": "[a-z]+"' "$1" | cut -d'"' -f4; }
+
+tiny_job "$job" 6 2
+cat >"$sweep" <<END
+base: job.yaml
+grid:
+  editor.nullspace_threshold: [0.01, 0.02]
+  editor.clamp_norm_factor: [0.5, 4]
+out: sweep
+objective: at_end.rewrite.magnitude
+END
+
+# --- the same jobs alone
+for t in 0.01 0.02; do
+    for c in 0.5 4; do
+        expect 0 run "$job" --set editor.nullspace_threshold=$t --set editor.clamp_norm_factor=$c --set "out=$work/alone/$t-$c"
+    done
+done
+
+# --- 1, 2 and 3 ranks: the bytes of the jobs alone
+same_points() {
+    local t c p
+    for t in 0.01 0.02; do
+        for c in 0.5 4; do
+            p=$(comm -12 <(point editor.nullspace_threshold $t) <(point editor.clamp_norm_factor $c))
+            same_runs "$work/alone/$t-$c" "$(dirname "$p")/run" || fail "$1: threshold $t, clamp $c differ from the job alone"
+            checks=$((checks + 1))
+        done
+    done
+}
+for n in 1 2 3; do
+    rm -rf "$out"
+    if [ $n = 1 ]; then run sweep "$sweep"; else mpi $n "$ERRATA" sweep "$sweep" >"$work/out" 2>"$work/err"; fi
+    [ $? = 0 ] || { cat "$work/out" "$work/err"; fail "the sweep on $n ranks"; }
+    same_points "$n ranks"
+done
+[ "$(wc -l <"$out/points.csv")" = 5 ] || fail "points.csv has no line for each point"
+[ "$(grep -c ',done,' "$out/points.csv")" = 4 ] || fail "points.csv: not all are done"
+
+# --- what points share: statistics, scores before, and the first batch's targets where the clamp is equal
+sum_of() { cat "$out"/points/*/point.json | grep -oE "\"$1\": [0-9]+" | grep -oE '[0-9]+$' | paste -sd+ | bc; }
+counted() { [ "$(sum_of "$1")" = "$2" ] || fail "$1: $(sum_of "$1") over all points, expected $2"; checks=$((checks + 1)); }
+counted moments 0 # the store has them from the jobs alone
+counted eigenpairs 0
+counted targets 20 # of 24: two of two edits
+counted targets_reused 4
+counted scores_reused 18 # three of six cases
+for p in "$out"/points/*/run/*/timings.jsonl; do grep -q '"targets_reused"' "$p" || fail "$p counts nothing"; done
+
+# --- nullspace_threshold and L2 alone: no statistics, no eigenproblem, no target of the first batch, in a batch none
+rm -rf "$out"
+{ echo "base: job.yaml"; echo "list: [{editor.L2: 1}, {editor.L2: 2}, {editor.nullspace_threshold: 0.03}]"; echo "out: sweep"
+  echo "set: {edit.mode: batch, stats.store: sweep/store, run.unit: 1}"; } >"$sweep.2"
+expect 0 sweep "$sweep.2"
+counted moments 2 # two layers, once
+counted eigenpairs 2
+counted targets 6
+counted targets_reused 12
+counted scores_reused 12
+rm -rf "$out"
+sed 's/, nullspace_threshold: 0.02, L2: 1//; s/v_lr: 0.5/v_lr: 0.5, v_weight_decay: 0.5, clamp_norm_factor: 0.75/' "$job" >"$work/plain.yaml"
+{ echo "base: plain.yaml"; echo "list: [{editor.L2: 1}, {editor.L2: 2}, {editor.layers: [2]}, {editor.method: memit}, {editor.v_lr: 0.25}]"
+  echo "out: sweep"; echo "set: {edit.mode: batch}"; } >"$sweep.2"
+expect 0 sweep "$sweep.2"
+counted targets 12 # another v_lr alone is another optimisation; layers before the last and the method's solve are not
+counted targets_reused 18
+expect 0 run "$work/plain.yaml" --set edit.mode=batch --set editor.layers=[2] --set "out=$work/alone/layers"
+same_runs "$work/alone/layers" "$(dirname "$(point editor.layers '\[2\]')")/run" || fail "shared targets: other layers differ"
+expect 0 run "$work/plain.yaml" --set edit.mode=batch --set editor.method=memit --set "out=$work/alone/memit"
+same_runs "$work/alone/memit" "$(dirname "$(point editor.method memit)")/run" || fail "shared targets: memit differs"
+rm -rf "$out"
+expect 0 sweep "$sweep"
+
+# --- templates that the model writes: once
+rm -rf "$out"
+sed 's/^templates:.*/templates: {generate: {seed: 1}}/' "$job" >"$work/drawn.yaml"
+{ echo "base: drawn.yaml"; echo "grid: {editor.L2: [1, 2]}"; echo "out: sweep"; } >"$sweep.2"
+expect 0 sweep "$sweep.2"
+counted templates 1
+counted templates_reused 1
+for l in 1 2; do
+    expect 0 run "$work/drawn.yaml" --set editor.L2=$l --set "out=$work/alone/drawn-$l"
+    same_runs "$work/alone/drawn-$l" "$(dirname "$(point editor.L2 $l)")/run" || fail "shared templates: L2 $l differs"
+done
+rm -rf "$out"
+expect 0 sweep "$sweep"
+
+# --- given again: nothing runs; a point more keeps the others
+find "$out/points" -name point.json -exec stat -c '%n %Y %i' {} + | sort >"$work/before"
+expect 0 sweep "$sweep"; says "4 of 4 points done"
+sed -i 's/\[0.01, 0.02\]/[0.01, 0.02, 0.05]/' "$sweep"
+expect 0 sweep "$sweep" --points 6; says "5 of 6 points done"
+find "$out/points" -name point.json -exec stat -c '%n %Y %i' {} + | sort >"$work/after"
+[ "$(comm -23 "$work/before" "$work/after" | wc -l)" = 0 ] || fail "done points were touched"
+expect 0 sweep "$sweep" --task 5/6; says "6 of 6 points done"
+
+# --- a failed point: 3 at the end, the others are done; only --retry takes it again
+rm -rf "$out"
+{ echo "base: job.yaml"; echo "list: [{stats.corpus.documents: 1}, {seed: 2}]"; echo "out: sweep"; } >"$sweep"
+expect 3 sweep "$sweep"; says "1 of 2 points done, 1 failed"; says "tokens"
+expect 3 sweep "$sweep"
+[ "$(grep -c ' starts:' "$work/err")" = 0 ] || fail "a failed point was tried again"
+expect 3 sweep "$sweep" --retry
+[ "$(grep -c ' starts:' "$work/err")" = 1 ] || fail "--retry"
+
+# --- refusals, before anything runs
+rm -rf "$out"
+{ echo "base: job.yaml"; echo "grid: {editor.L2: [1, 2], editor.nullspace_treshold: [1]}"; echo "out: sweep"; } >"$sweep"
+expect 2 sweep "$sweep"; says "sweep.yaml:2:27: unknown key 'editor.nullspace_treshold', did you mean 'editor.nullspace_threshold'?"
+[ ! -e "$out" ] || fail "a refused sweep left a folder"
+expect 2 sweep "$sweep" --task 3/2; says "expected I/N"
+
+# --- two processes at once: each point once
+{ echo "base: job.yaml"; echo "grid: {editor.L2: [1, 2, 3, 4, 5, 6]}"; echo "out: sweep"; } >"$sweep"
+"$ERRATA" sweep "$sweep" >"$work/out1" 2>"$work/err1" &
+other=$!
+expect 0 sweep "$sweep"
+wait $other || fail "the second process"
+started=$(cat "$work/err" "$work/err1" | grep -c ' starts:')
+[ "$started" = 6 ] || fail "two processes ran $started points, not 6"
+[ "$(grep -c ',done,' "$out/points.csv")" -ge 5 ] || fail "two processes: points are missing"
+mv "$out" "$work/undisturbed"
+
+# --- kill -9 at a random moment and at fault points, the same command again
+same_sweep() {
+    local p
+    for p in "$work"/undisturbed/points/*/; do
+        same_runs "$p/run" "$out/points/$(basename "$p")/run" || fail "$1: point $(basename "$p") differs"
+    done
+    no_temporaries "$out" || fail "$1: temporary files are left: $(find "$out" -name '*.tmp')"
+    checks=$((checks + 1))
+}
+resume() {
+    local tries=0
+    while :; do
+        run sweep "$sweep" && [ "$(grep -c ",done," "$out/points.csv")" = 6 ] && return 0
+        [ $((tries += 1)) -lt 40 ] || { cat "$work/out" "$work/err"; fail "$1: cannot be continued"; }
+        sleep 0.3
+    done
+}
+rm -rf "$out"
+setsid mpirun -n 2 "$ERRATA" sweep "$sweep" >"$work/out" 2>&1 </dev/null &
+pid=$!
+for ((t = 0; t < 400; t++)); do grep -qs '"done"' "$out"/points/*/point.json && break; sleep 0.02; done
+kill -9 -- "-$pid" 2>/dev/null
+wait $pid 2>/dev/null
+resume "killed between points"
+same_sweep "killed between points"
+rm -rf "$out"
+ERRATA_FAULT_LOG=$work/points run sweep "$sweep"
+if [ -s "$work/points" ]; then
+    points=$(wc -l <"$work/points")
+    for at in $((points / 5)) $((points / 3)) $((points / 2 + 3)) $((points - 4)); do
+        rm -rf "$out"
+        ERRATA_FAULT=$at run sweep "$sweep"
+        [ $? = 137 ] || fail "fault point $at did not kill"
+        resume "killed at fault point $at"
+        same_sweep "killed at fault point $at"
+    done
+fi
+echo "ok: $checks checks"
