@@ -84,6 +84,11 @@ int er_table_json(er_text *out, const er_table *t, er_err *err);
 /* One of the three: NULL (text), "csv" or "json"; another format is ER_E_USAGE. */
 int er_table_print(er_text *out, const er_table *t, const char *format, er_err *err);
 
+/* What is left as words: points waiting or interrupted, "17 points, 12 done, ..." and lists for --points and --array. */
+int er_table_left(er_text *out, const er_table *t, er_err *err);
+/* sweep_report.c: OUT/report.html, OUT/report.md and OUT/points.csv. */
+int er_table_report(const er_table *t, er_err *err);
+
 /* --- sweep_check.c ----------------------------------------------------------------------------------------------- */
 /* One point made ready. */
 typedef struct er_sweep_item {

@@ -329,7 +329,7 @@ static int finish(er_sweeping *s, const er_sweep_options *o, int64_t *failed, er
     er_table t = {0};
     int lock = -1, code = lock_files(s->file.out, &lock, err);
     if (!code) code = er_table_read(&t, s->file.out, err);
-    if (!code) code = er_table_save_csv(&t, err);
+    if (!code) code = er_table_report(&t, err);
     er_lock_release(lock);
     if (!code) code = summarise(s, &t, o, failed, err);
     er_table_free(&t);
