@@ -111,6 +111,7 @@ typedef struct er_job {
     struct {
         int64_t unit, shards;
         int64_t memory; /* bytes */
+        const char *cache; /* NULL: none */
     } run;
     const char *out;
 

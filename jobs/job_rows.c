@@ -75,6 +75,8 @@ const er_option er_job_rows[] = {
      .help = "ranks that share one model; never changes results"},
     {"run.memory", ER_OPT_BYTES, AT(run.memory), "256MB", .low = 1e6, .high = HUGE_VAL, .flags = ER_OPT_EXECUTION,
      .help = "working memory of a rank beside the weights"},
+    {"run.cache", ER_OPT_PATH, AT(run.cache), NULL, .flags = ER_OPT_EXECUTION,
+     .help = "folder of results that runs share: scores of, and targets on, the unedited model; never changes results"},
     {"out", ER_OPT_PATH, AT(out), "runs", .flags = ER_OPT_EXECUTION, .help = "folder of the runs"},
 };
 const size_t er_job_row_count = sizeof er_job_rows / sizeof *er_job_rows;

@@ -189,8 +189,8 @@ static int check_twins(const er_sweep_item *items, const er_sweep *sweep, int64_
     for (int64_t q = 0; q < p; q++) {
         const er_job_setting *here = &sweep->points[p].settings[0], *there = &sweep->points[q].settings[0];
         if (strcmp(items[q].name, items[p].name) != 0) continue;
-        return er_fail(err, ER_E_INPUT, "%s:%lld:%lld: point %lld has the values of point %lld in line %lld", here->file,
-                       (long long)here->value_line, (long long)here->value_column, (long long)p + 1, (long long)q + 1,
+        return er_fail(err, ER_E_INPUT, "%s:%lld:%lld: point %lld has the values of point %lld in line %lld",
+                       here->file, (long long)here->value_line, (long long)here->value_column, (long long)p + 1, (long long)q + 1,
                        (long long)there->value_line);
     }
     return 0;

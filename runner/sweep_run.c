@@ -53,8 +53,10 @@ static int lock_files(const char *out, int *lock, er_err *err)
     er_err held = ER_ERR_INIT;
     int code = 0;
     ER_TRY(er_path_join(&path, out, ".sweep.lock", err));
-    for (int tries = 0; (code = er_lock_take(lock, path, &held)) && strstr(held.text, "held by") && tries < 3000; tries++)
-        usleep(20000);
+    for (int tries = 0; tries < 3000; tries++, usleep(20000)) {
+        code = er_lock_take(lock, path, &held);
+        if (!code || !strstr(held.text, "held by")) break;
+    }
     er_free(path);
     if (code && err) *err = held;
     return code ? code : er_save_sweep(out, err);
@@ -126,10 +128,15 @@ static int point_settings(const er_sweeping *s, int64_t p, er_arena *arena, er_j
     char *folder = NULL;
     er_text path = ER_TEXT_INIT;
     ER_TRY(er_arena_take(arena, out, fixed + own + 4, err));
-    if (fixed) memcpy(*out, f->fixed, fixed * sizeof **out);
-    memcpy(*out + fixed, f->points[p].settings, own * sizeof **out);
-    *count = fixed + own;
-    int code = er_point_folder(&folder, f->out, s->items[p].name, err);
+    *count = 0;
+    int code = er_text_format(&path, err, "%s/shared", f->out);
+    /* first: the sweep's own settings may choose another cache */
+    if (!code) code = add_setting(*out, count, arena, "run.cache", path.at, err);
+    path.length = 0;
+    if (fixed) memcpy(*out + *count, f->fixed, fixed * sizeof **out);
+    memcpy(*out + *count + fixed, f->points[p].settings, own * sizeof **out);
+    *count += fixed + own;
+    if (!code) code = er_point_folder(&folder, f->out, s->items[p].name, err);
     if (!code) code = er_text_format(&path, err, "%s/run", folder);
     if (!code) code = add_setting(*out, count, arena, "out", path.at, err);
     er_text_free(&path);

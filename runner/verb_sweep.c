@@ -46,5 +46,5 @@ static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
     return code;
 }
 
-const er_verb er_verb_sweep = {"sweep", "SWEEP", "run a job at many points; an unfinished sweep is continued", 1, 1, 1, 0,
-                               flags, call};
+const er_verb er_verb_sweep = {"sweep", "SWEEP", "run a job at many points; an unfinished sweep is continued", 1, 1, 1,
+                               0, flags, call};

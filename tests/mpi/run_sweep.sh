@@ -58,6 +58,54 @@ done
 [ "$(wc -l <"$out/points.csv")" = 5 ] || fail "points.csv has no line for each point"
 [ "$(grep -c ',done,' "$out/points.csv")" = 4 ] || fail "points.csv: not all are done"
 
+# --- what points share: statistics, scores before, and the first batch's targets where the clamp is equal
+sum_of() { cat "$out"/points/*/point.json | grep -oE "\"$1\": [0-9]+" | grep -oE '[0-9]+$' | paste -sd+ | bc; }
+counted() { [ "$(sum_of "$1")" = "$2" ] || fail "$1: $(sum_of "$1") over all points, expected $2"; checks=$((checks + 1)); }
+counted moments 0 # the store has them from the jobs alone
+counted eigenpairs 0
+counted targets 20 # of 24: two of two edits
+counted targets_reused 4
+counted scores_reused 18 # three of six cases
+for p in "$out"/points/*/run/*/timings.jsonl; do grep -q '"targets_reused"' "$p" || fail "$p counts nothing"; done
+
+# --- nullspace_threshold and L2 alone: no statistics, no eigenproblem, no target of the first batch, in a batch none
+rm -rf "$out"
+{ echo "base: job.yaml"; echo "list: [{editor.L2: 1}, {editor.L2: 2}, {editor.nullspace_threshold: 0.03}]"; echo "out: sweep"
+  echo "set: {edit.mode: batch, stats.store: sweep/store, run.unit: 1}"; } >"$sweep.2"
+expect 0 sweep "$sweep.2"
+counted moments 2 # two layers, once
+counted eigenpairs 2
+counted targets 6
+counted targets_reused 12
+counted scores_reused 12
+rm -rf "$out"
+sed 's/, nullspace_threshold: 0.02, L2: 1//; s/v_lr: 0.5/v_lr: 0.5, v_weight_decay: 0.5, clamp_norm_factor: 0.75/' "$job" >"$work/plain.yaml"
+{ echo "base: plain.yaml"; echo "list: [{editor.L2: 1}, {editor.L2: 2}, {editor.layers: [2]}, {editor.method: memit}, {editor.v_lr: 0.25}]"
+  echo "out: sweep"; echo "set: {edit.mode: batch}"; } >"$sweep.2"
+expect 0 sweep "$sweep.2"
+counted targets 12 # another v_lr alone is another optimisation; layers before the last and the method's solve are not
+counted targets_reused 18
+expect 0 run "$work/plain.yaml" --set edit.mode=batch --set editor.layers=[2] --set "out=$work/alone/layers"
+same_runs "$work/alone/layers" "$(dirname "$(point editor.layers '\[2\]')")/run" || fail "shared targets: other layers differ"
+expect 0 run "$work/plain.yaml" --set edit.mode=batch --set editor.method=memit --set "out=$work/alone/memit"
+same_runs "$work/alone/memit" "$(dirname "$(point editor.method memit)")/run" || fail "shared targets: memit differs"
+rm -rf "$out"
+expect 0 sweep "$sweep"
+
+# --- templates that the model writes: once
+rm -rf "$out"
+sed 's/^templates:.*/templates: {generate: {seed: 1}}/' "$job" >"$work/drawn.yaml"
+{ echo "base: drawn.yaml"; echo "grid: {editor.L2: [1, 2]}"; echo "out: sweep"; } >"$sweep.2"
+expect 0 sweep "$sweep.2"
+counted templates 1
+counted templates_reused 1
+for l in 1 2; do
+    expect 0 run "$work/drawn.yaml" --set editor.L2=$l --set "out=$work/alone/drawn-$l"
+    same_runs "$work/alone/drawn-$l" "$(dirname "$(point editor.L2 $l)")/run" || fail "shared templates: L2 $l differs"
+done
+rm -rf "$out"
+expect 0 sweep "$sweep"
+
 # --- given again: nothing runs; a point more keeps the others
 find "$out/points" -name point.json -exec stat -c '%n %Y %i' {} + | sort >"$work/before"
 expect 0 sweep "$sweep"; says "4 of 4 points done"
