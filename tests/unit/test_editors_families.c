@@ -94,7 +94,7 @@ static double gradient_error(slope *s)
     for (uint32_t n = 0; n < 5; n++) {
         for (int64_t i = 0; i < d; i++)
             s->way[i] = (float)(er_random_uniform(4, ER_STREAM_TEST, n, (uint64_t)i) - 0.5);
-        double told = 0, norm = er_norm64(s->way, d), best = INFINITY;
+        double told = 0, norm = er_norm64(s->way, d), best = HUGE_VAL;
         for (int64_t i = 0; i < d; i++) told += (double)gradient[i] * (double)s->way[i];
         for (double h = 0.4 / norm; h > 0.01 / norm; h *= 0.5) {
             double one = loss_along(s, h) - loss_along(s, -h), two = loss_along(s, 2 * h) - loss_along(s, -2 * h);
