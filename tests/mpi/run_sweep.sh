@@ -58,6 +58,24 @@ done
 [ "$(wc -l <"$out/points.csv")" = 5 ] || fail "points.csv has no line for each point"
 [ "$(grep -c ',done,' "$out/points.csv")" = 4 ] || fail "points.csv: not all are done"
 
+# --- two and three points at a time, on groups of one or two ranks
+for n in 2 3; do
+    rm -rf "$out"
+    mpi 3 "$ERRATA" sweep "$sweep" --parallel $n >"$work/out" 2>"$work/err" || { cat "$work/out" "$work/err"; fail "$n at a time"; }
+    same_points "$n points at a time"
+done
+[ "$(cat "$out"/points/*/point.json | grep -oE '"targets": [0-9]+' | grep -oE '[0-9]+$' | paste -sd+ | bc)" -le 22 ] ||
+    fail "points at a time share no targets" # 20, or 22 where two groups had nothing else to do
+rm -rf "$out"
+{ echo "base: job.yaml"; echo "grid: {precision.weights: [fp32, bf16, fp16]}"; echo "out: sweep"; echo "parallel: 2"; } >"$sweep.2"
+mpi 2 "$ERRATA" sweep "$sweep.2" >"$work/out" 2>"$work/err" || { cat "$work/out" "$work/err"; fail "groups with models of their own"; }
+for t in fp32 bf16; do
+    expect 0 run "$job" --set precision.weights=$t --set "out=$work/alone/$t"
+    same_runs "$work/alone/$t" "$(dirname "$(point precision.weights $t)")/run" || fail "groups with models of their own: $t differs"
+done
+rm -rf "$out"
+expect 0 sweep "$sweep"
+
 # --- what points share: statistics, scores before, and the first batch's targets where the clamp is equal
 sum_of() { cat "$out"/points/*/point.json | grep -oE "\"$1\": [0-9]+" | grep -oE '[0-9]+$' | paste -sd+ | bc; }
 counted() { [ "$(sum_of "$1")" = "$2" ] || fail "$1: $(sum_of "$1") over all points, expected $2"; checks=$((checks + 1)); }
@@ -180,7 +198,7 @@ resume() {
     done
 }
 rm -rf "$out"
-setsid mpirun -n 2 "$ERRATA" sweep "$sweep" >"$work/out" 2>&1 </dev/null &
+setsid mpirun -n 3 "$ERRATA" sweep "$sweep" --parallel 2 >"$work/out" 2>&1 </dev/null &
 pid=$!
 for ((t = 0; t < 400; t++)); do grep -qs '"done"' "$out"/points/*/point.json && break; sleep 0.02; done
 kill -9 -- "-$pid" 2>/dev/null
