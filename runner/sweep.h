@@ -84,12 +84,19 @@ int er_table_json(er_text *out, const er_table *t, er_err *err);
 /* One of the three: NULL (text), "csv" or "json"; another format is ER_E_USAGE. */
 int er_table_print(er_text *out, const er_table *t, const char *format, er_err *err);
 
+/* What is left as words: "17 points: 12 done, ..." and lists for --points and --array. */
+int er_table_left(er_text *out, const er_table *t, er_err *err);
+/* sweep_report.c: OUT/report.html, OUT/report.md and OUT/points.csv. */
+int er_table_report(const er_table *t, er_err *err);
+
 /* --- sweep_check.c ----------------------------------------------------------------------------------------------- */
 /* One point made ready. */
 typedef struct er_sweep_item {
     char name[ER_POINT_NAME];
     er_hash job;   /* content of its job */
     er_hash model; /* path and type of its weights */
+    er_hash stats;   /* the statistics it needs; zero: none */
+    er_hash targets; /* what its first targets depend on: points of equal ones share them */
 } er_sweep_item;
 
 /* Not collective. Resolves every point against the base job and checks it as far as is possible without weights: keys,
@@ -104,6 +111,7 @@ typedef struct er_sweep_options {
     const char *points; /* names or numbers "A,B,C"; NULL: all */
     int64_t task, tasks; /* every tasks-th point from the task-th on, from 1; 0: all */
     int retry;           /* failed points, too */
+    int64_t parallel;    /* points at a time; 0: as the file says */
     int force;           /* as er_run_options */
     const char *table;   /* NULL, "csv" or "json" */
 } er_sweep_options;

@@ -116,7 +116,7 @@ static int refill(root_state *s, int rank, er_err *err)
         int64_t unit = take_unit(s);
         if (unit < 0) break;
         p->held[p->outstanding++] = unit;
-        er_watch_owes(rank, s->units->name, p->held[0]);
+        er_watch_owes(s->w->first + rank, s->units->name, p->held[0]);
         ER_TRY(send_unit(s, rank, unit, err));
     }
     if (!p->outstanding && (s->stop || !s->left)) {
@@ -151,7 +151,7 @@ static int end_receive(root_state *s, int rank, int *ended, er_err *err)
     p->receiving = 0;
     p->outstanding--;
     p->held[0] = p->held[1];
-    er_watch_owes(rank, s->units->name, p->outstanding ? p->held[0] : -1);
+    er_watch_owes(s->w->first + rank, s->units->name, p->outstanding ? p->held[0] : -1);
     ER_ALWAYS(p->size >= sizeof head);
     memcpy(&head, p->bytes, sizeof head);
     sink_result(s, &head, p->bytes + sizeof head, p->size - sizeof head);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/log.h"
 #include "base/memory.h"
 #include "runner/sweep.h"
 #include "runner/verbs.h"
@@ -10,6 +11,7 @@ static const er_flag flags[] = {
     {"set", "KEY=VALUE", "overrides a key of the base job at every point; may be repeated"},
     {"points", "A,B,C", "only these points: names or numbers"},
     {"task", "I/N", "only every N-th point from the I-th on (from 1): a task of an array"},
+    {"parallel", "N", "points at a time, each on a group of ranks; default: as the file says"},
     {"retry", NULL, "run failed points again"},
     {"output", "csv|json", "how the table is printed (also -o); default: text"},
     {"force", NULL, "measure statistics although there are too few tokens"},
@@ -29,6 +31,34 @@ static int read_task(er_sweep_options *o, const char *text, er_err *err)
     return 0;
 }
 
+static int print(const er_text *t, er_err *err)
+{
+    if (t->at) fwrite(t->at, 1, t->length, stdout);
+    return fflush(stdout) ? er_fail(err, ER_E_IO, "stdout: cannot be written") : 0;
+}
+
+/* errata sweep status DIR, errata sweep report DIR: rank 0 looks. */
+static int look(er_world *w, const char *what, const char *folder, const char *format, er_err *err)
+{
+    er_table t;
+    er_text text = ER_TEXT_INIT;
+    if (w->rank != 0) return 0;
+    if (!er_is_sweep(folder)) return er_fail(err, ER_E_USAGE, "%s: is no folder of a sweep", folder);
+    ER_TRY(er_table_read(&t, folder, err));
+    int code = 0;
+    if (!strcmp(what, "report")) {
+        code = er_table_report(&t, err);
+        if (!code) er_log(ER_LOG_INFO, "report: %s/report.html, %s/points.csv", folder, folder);
+    } else {
+        code = er_table_print(&text, &t, format, err);
+        if (!code && !format) code = er_table_left(&text, &t, err);
+        if (!code) code = print(&text, err);
+    }
+    er_text_free(&text);
+    er_table_free(&t);
+    return code;
+}
+
 static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
 {
     er_sweep_options o = {.points = er_args_get(args, "points"), .retry = er_args_get(args, "retry") != NULL,
@@ -38,6 +68,15 @@ static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
     ER_TRY(read_task(&o, er_args_get(args, "task"), err));
     if (o.table && strcmp(o.table, "csv") != 0 && strcmp(o.table, "json") != 0)
         return er_fail(err, ER_E_USAGE, "--output %s: expected csv or json", o.table);
+    if (args->count == 2) {
+        static const char *const words[] = {"status", "report"};
+        const char *near = er_nearest(args->at[0], words, 2);
+        if (!strcmp(args->at[0], "status") || !strcmp(args->at[0], "report"))
+            return look(w, args->at[0], args->at[1], o.table, err);
+        return er_fail(err, ER_E_USAGE, "sweep %.60s: expected status or report%s%s%s", args->at[0],
+                       near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
+    }
+    ER_TRY(er_args_number(&o.parallel, args, "parallel", 0, 1, err));
     int code = er_args_all(&sets, &o.set_count, args, "set", err);
     o.sets = sets;
     if (!code) code = er_sweep_run(w, args->at[0], &o, &failed, err);
@@ -46,5 +85,5 @@ static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
     return code;
 }
 
-const er_verb er_verb_sweep = {"sweep", "SWEEP", "run a job at many points; an unfinished sweep is continued", 1, 1, 1,
-                               0, flags, call};
+const er_verb er_verb_sweep = {"sweep", "SWEEP|status|report DIR",
+                               "run a job at many points; an unfinished sweep is continued", 1, 2, 1, 0, flags, call};

@@ -350,7 +350,7 @@ int er_watch_owing(er_text *out, er_err *err)
 {
     enum { MOST = 8 };
     int named = 0, owing = 0;
-    for (int r = 1; watch.others && r < watch.w->size; r++) {
+    for (int r = 0; watch.others && r < watch.w->size; r++) {
         const other *o = &watch.others[r];
         if (o->owes < 0 || ++owing > MOST) continue;
         ER_TRY(er_text_format(out, err, "%srank %d on %s (unit %lld of %s)", named++ ? ", " : "", r, o->host,

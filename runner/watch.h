@@ -23,9 +23,9 @@ void er_watch_limits(double timeout, double grace);
 
 /* What this rank works on from now on; unit < 0: nothing. `phase` must stay valid. */
 void er_watch_work(const char *phase, int64_t unit);
-/* Rank 0: the unit that is expected from a rank next, < 0: none. */
+/* Who hands out units: the one that is expected from a rank next, < 0: none. `rank` counts among all ranks. */
 void er_watch_owes(int rank, const char *phase, int64_t unit);
-/* Rank 0: appends "rank 2 on n1 (unit 17 of targets), ..." of the ranks that owe units, at most eight. */
+/* Who hands out units: appends "rank 2 on n1 (unit 17 of targets), ..." of the ranks that owe units, at most eight. */
 int er_watch_owing(er_text *out, er_err *err);
 
 #endif

@@ -58,6 +58,24 @@ done
 [ "$(wc -l <"$out/points.csv")" = 5 ] || fail "points.csv has no line for each point"
 [ "$(grep -c ',done,' "$out/points.csv")" = 4 ] || fail "points.csv: not all are done"
 
+# --- two and three points at a time, on groups of one or two ranks
+for n in 2 3; do
+    rm -rf "$out"
+    mpi 3 "$ERRATA" sweep "$sweep" --parallel $n >"$work/out" 2>"$work/err" || { cat "$work/out" "$work/err"; fail "$n at a time"; }
+    same_points "$n points at a time"
+done
+[ "$(cat "$out"/points/*/point.json | grep -oE '"targets": [0-9]+' | grep -oE '[0-9]+$' | paste -sd+ | bc)" -le 22 ] ||
+    fail "points at a time share no targets" # 20, or 22 where two groups had nothing else to do
+rm -rf "$out"
+{ echo "base: job.yaml"; echo "grid: {precision.weights: [fp32, bf16, fp16]}"; echo "out: sweep"; echo "parallel: 2"; } >"$sweep.2"
+mpi 2 "$ERRATA" sweep "$sweep.2" >"$work/out" 2>"$work/err" || { cat "$work/out" "$work/err"; fail "groups with models of their own"; }
+for t in fp32 bf16; do
+    expect 0 run "$job" --set precision.weights=$t --set "out=$work/alone/$t"
+    same_runs "$work/alone/$t" "$(dirname "$(point precision.weights $t)")/run" || fail "groups with models of their own: $t differs"
+done
+rm -rf "$out"
+expect 0 sweep "$sweep"
+
 # --- what points share: statistics, scores before, and the first batch's targets where the clamp is equal
 sum_of() { cat "$out"/points/*/point.json | grep -oE "\"$1\": [0-9]+" | grep -oE '[0-9]+$' | paste -sd+ | bc; }
 counted() { [ "$(sum_of "$1")" = "$2" ] || fail "$1: $(sum_of "$1") over all points, expected $2"; checks=$((checks + 1)); }
@@ -113,12 +131,32 @@ sed -i 's/\[0.01, 0.02\]/[0.01, 0.02, 0.05]/' "$sweep"
 expect 0 sweep "$sweep" --points 6; says "5 of 6 points done"
 find "$out/points" -name point.json -exec stat -c '%n %Y %i' {} + | sort >"$work/after"
 [ "$(comm -23 "$work/before" "$work/after" | wc -l)" = 0 ] || fail "done points were touched"
+expect 0 sweep status "$out"; says "6 points: 5 done, 0 failed, 0 running, 1 left"; says "--array=5 with --task"
+says "left: --points $(sed -n 6p "$out/points.csv" | cut -d, -f2)"
+expect 0 status "$out"; says "5 done"
+expect 0 sweep status "$out" -o csv
+cmp "$work/out" "$out/points.csv" || fail "status -o csv and points.csv"
 expect 0 sweep "$sweep" --task 5/6; says "6 of 6 points done"
+expect 0 sweep status "$out" -o json
+[ "$(grep -c '"state":"done"' "$work/out")" = 6 ] || fail "status -o json"
+expect 2 sweep status "$work"; says "no folder of a sweep"
+expect 2 sweep stats "$out"; says "did you mean 'status'?"
+
+# --- the report: heat maps of two keys, the best point
+rm "$out"/report.* "$out/points.csv"
+expect 0 sweep report "$out"
+grep -q 'has the largest at_end.rewrite.magnitude' "$out/report.md" || fail "the report names no best point"
+[ "$(wc -l <"$out/points.csv")" = 7 ] || fail "the report writes no table"
+if command -v gnuplot >/dev/null; then
+    [ "$(grep -o '<svg' "$out/report.html" | wc -l)" = 1 ] || fail "the report has no heat map"
+    grep -q 'Pictures are missing' "$out/report.md" && fail "the report lacks pictures"
+fi
 
 # --- a failed point: 3 at the end, the others are done; only --retry takes it again
 rm -rf "$out"
 { echo "base: job.yaml"; echo "list: [{stats.corpus.documents: 1}, {seed: 2}]"; echo "out: sweep"; } >"$sweep"
 expect 3 sweep "$sweep"; says "1 of 2 points done, 1 failed"; says "tokens"
+expect 0 sweep status "$out"; says "failed: --array=1 with"
 expect 3 sweep "$sweep"
 [ "$(grep -c ' starts:' "$work/err")" = 0 ] || fail "a failed point was tried again"
 expect 3 sweep "$sweep" --retry
@@ -160,7 +198,7 @@ resume() {
     done
 }
 rm -rf "$out"
-setsid mpirun -n 2 "$ERRATA" sweep "$sweep" >"$work/out" 2>&1 </dev/null &
+setsid mpirun -n 3 "$ERRATA" sweep "$sweep" --parallel 2 >"$work/out" 2>&1 </dev/null &
 pid=$!
 for ((t = 0; t < 400; t++)); do grep -qs '"done"' "$out"/points/*/point.json && break; sleep 0.02; done
 kill -9 -- "-$pid" 2>/dev/null
