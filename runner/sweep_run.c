@@ -119,28 +119,39 @@ static int add_setting(er_job_setting *list, size_t *n, er_arena *arena, const c
     return 0;
 }
 
-int er_sweep_settings(const er_sweeping *s, int64_t p, er_arena *arena, er_job_setting **out, size_t *count,
-                      er_err *err)
+static int point_out(const er_sweeping *s, int64_t p, int reported, er_text *path, er_err *err)
+{
+    char *folder = NULL;
+    if (reported) return er_text_format(path, err, "%s/best/run", s->file.out);
+    ER_TRY(er_point_folder(&folder, s->file.out, s->items[p].name, err));
+    int code = er_text_format(path, err, "%s/run", folder);
+    er_free(folder);
+    return code;
+}
+
+int er_sweep_settings(const er_sweeping *s, int64_t p, int reported, er_arena *arena, er_job_setting **out,
+                      size_t *count, er_err *err)
 {
     const er_sweep *f = &s->file;
     size_t fixed = (size_t)f->fixed_count, own = (size_t)f->points[p].count;
-    char *folder = NULL;
     er_text path = ER_TEXT_INIT;
+    char facts[24];
     ER_TRY(er_arena_take(arena, out, fixed + own + 4, err));
     *count = 0;
     int code = er_text_format(&path, err, "%s/shared", f->out);
     /* first: the sweep's own settings may choose another cache */
     if (!code) code = add_setting(*out, count, arena, "run.cache", path.at, err);
-    path.length = 0;
     if (fixed) memcpy(*out + *count, f->fixed, fixed * sizeof **out);
     memcpy(*out + *count + fixed, f->points[p].settings, own * sizeof **out);
     *count += fixed + own;
-    if (!code) code = er_point_folder(&folder, f->out, s->items[p].name, err);
-    if (!code) code = er_text_format(&path, err, "%s/run", folder);
+    path.length = 0;
+    if (!code) code = point_out(s, p, reported, &path, err);
     if (!code) code = add_setting(*out, count, arena, "out", path.at, err);
     er_text_free(&path);
-    er_free(folder);
-    return code;
+    if (code || !s->tune || reported) return code;
+    snprintf(facts, sizeof facts, "%lld", (long long)s->facts);
+    ER_TRY(add_setting(*out, count, arena, "data.tune", "0", err));
+    return add_setting(*out, count, arena, "data.count", facts, err);
 }
 
 static void log_point(const er_sweeping *s, int64_t p, const char *what)
@@ -157,7 +168,7 @@ static void log_point(const er_sweeping *s, int64_t p, const char *what)
 int er_sweep_note(const er_sweeping *s, int64_t p, int state, const er_run_outcome *o, const char *reason, er_err *err)
 {
     const er_point_news news = {s->file.out, s->items[p].name, &s->file.points[p], &s->items[p].job, state,
-                                s->file.objective, o, reason};
+                                s->file.objective, o, reason, s->rung, NULL};
     return er_point_write(&news, err);
 }
 
@@ -195,7 +206,7 @@ int er_sweep_point_run(er_sweeping *s, int64_t p, const er_sweep_options *o, er_
     er_job_setting *settings = NULL;
     int64_t failed = 0;
     int code = er_arena_new(&arena, 1 << 14, err);
-    if (!code) code = er_sweep_settings(s, p, arena, &settings, &options.setting_count, err);
+    if (!code) code = er_sweep_settings(s, p, 0, arena, &settings, &options.setting_count, err);
     if (!code && s->g->rank == 0) code = start_point(s, p, err);
     code = er_world_agree(s->g, code, err);
     if (!code) {
@@ -255,14 +266,14 @@ static int sweep_all(er_sweeping *s, const char *path, const er_sweep_options *o
 {
     ER_TRY(open_all(s, path, o, err));
     if (o->retry) ER_TRY(er_world_agree(s->w, s->w->rank == 0 ? er_sweep_reopen(s, err) : 0, err));
-    ER_TRY(er_sweep_groups(s, o, err));
+    ER_TRY(er_sweep_tune(s, o, err));
     ER_TRY(er_world_agree(s->w, s->w->rank == 0 ? finish(s, o, failed, err) : 0, err));
     return er_world_bcast(s->w, failed, sizeof *failed, 0, err);
 }
 
 int er_sweep_run(er_world *w, const char *path, const er_sweep_options *o, int64_t *failed, er_err *err)
 {
-    er_sweeping s = {.w = w, .g = w};
+    er_sweeping s = {.w = w, .g = w, .rung = -1};
     int code = sweep_all(&s, path, o, failed, err);
     if (code != ER_E_MPI) er_share_close(&s.share); /* together */
     er_free(s.chosen);
