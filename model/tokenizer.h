@@ -21,6 +21,9 @@ int er_tokenizer_parse(er_tokenizer **out, const char *json, size_t n, const cha
  * Face's fast tokenizer of tokenizer_config.json's tokenizer_class (GPT-2's where none is named) would be made of
  * them, with special_tokens_map.json and added_tokens.json. ER_E_IO naming what was looked for when none is there. */
 int er_tokenizer_open_folder(er_tokenizer **out, const char *folder, er_err *err);
+/* The same from the bytes of vocab.json, merges.txt and tokenizer_config.json (config_bytes 0: absent). */
+int er_tokenizer_parse_vocab(er_tokenizer **out, const char *vocab, size_t vocab_bytes, const char *merges,
+                             size_t merges_bytes, const char *config, size_t config_bytes, er_err *err);
 /* From parts, as GGUF carries them. tokenizer.ggml.model "gpt2" (NULL means that, too): tokens, their types (3 =
  * control, special; 4 = user-defined), merges "a b" in rank order; pre is the pre-tokenizer's name ("smollm", "gpt-2",
  * "llama-bpe", "qwen2"). "llama", a SentencePiece vocabulary: tokens, scores and types (2 = unknown, 6 = byte

@@ -24,7 +24,7 @@ enum { ER_SWEEP_METRICS = 4 };
  * a done point has; NULL where it has none. */
 void er_sweep_metrics(const char *names[ER_SWEEP_METRICS], const er_table *t);
 
-/* gnuplot scripts. A cell of a heat map is the largest value over the points that fall into it (those of other keys). */
+/* gnuplot scripts. A cell of a heat map is the largest value over the points that fall into it. */
 void er_sweep_heat_map(er_pen *p, const er_table *t, const er_axis *x, const er_axis *y);
 void er_sweep_lines(er_pen *p, const er_table *t, const er_axis *x);
 

@@ -11,6 +11,7 @@ static const er_flag flags[] = {
     {"set", "KEY=VALUE", "overrides a key of the base job at every point; may be repeated"},
     {"points", "A,B,C", "only these points: names or numbers"},
     {"task", "I/N", "only every N-th point from the I-th on (from 1): a task of an array"},
+    {"parallel", "N", "points at a time, each on a group of ranks; default: as the file says"},
     {"retry", NULL, "run failed points again"},
     {"output", "csv|json", "how the table is printed (also -o); default: text"},
     {"force", NULL, "measure statistics although there are too few tokens"},
@@ -75,6 +76,7 @@ static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
         return er_fail(err, ER_E_USAGE, "sweep %.60s: expected status or report%s%s%s", args->at[0],
                        near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
     }
+    ER_TRY(er_args_number(&o.parallel, args, "parallel", 0, 1, err));
     int code = er_args_all(&sets, &o.set_count, args, "set", err);
     o.sets = sets;
     if (!code) code = er_sweep_run(w, args->at[0], &o, &failed, err);

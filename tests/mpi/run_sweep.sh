@@ -58,6 +58,24 @@ done
 [ "$(wc -l <"$out/points.csv")" = 5 ] || fail "points.csv has no line for each point"
 [ "$(grep -c ',done,' "$out/points.csv")" = 4 ] || fail "points.csv: not all are done"
 
+# --- two and three points at a time, on groups of one or two ranks
+for n in 2 3; do
+    rm -rf "$out"
+    mpi 3 "$ERRATA" sweep "$sweep" --parallel $n >"$work/out" 2>"$work/err" || { cat "$work/out" "$work/err"; fail "$n at a time"; }
+    same_points "$n points at a time"
+done
+[ "$(cat "$out"/points/*/point.json | grep -oE '"targets": [0-9]+' | grep -oE '[0-9]+$' | paste -sd+ | bc)" -le 22 ] ||
+    fail "points at a time share no targets" # 20, or 22 where two groups had nothing else to do
+rm -rf "$out"
+{ echo "base: job.yaml"; echo "grid: {precision.weights: [fp32, bf16, fp16]}"; echo "out: sweep"; echo "parallel: 2"; } >"$sweep.2"
+mpi 2 "$ERRATA" sweep "$sweep.2" >"$work/out" 2>"$work/err" || { cat "$work/out" "$work/err"; fail "groups with models of their own"; }
+for t in fp32 bf16; do
+    expect 0 run "$job" --set precision.weights=$t --set "out=$work/alone/$t"
+    same_runs "$work/alone/$t" "$(dirname "$(point precision.weights $t)")/run" || fail "groups with models of their own: $t differs"
+done
+rm -rf "$out"
+expect 0 sweep "$sweep"
+
 # --- what points share: statistics, scores before, and the first batch's targets where the clamp is equal
 sum_of() { cat "$out"/points/*/point.json | grep -oE "\"$1\": [0-9]+" | grep -oE '[0-9]+$' | paste -sd+ | bc; }
 counted() { [ "$(sum_of "$1")" = "$2" ] || fail "$1: $(sum_of "$1") over all points, expected $2"; checks=$((checks + 1)); }
@@ -134,6 +152,46 @@ if command -v gnuplot >/dev/null; then
     grep -q 'Pictures are missing' "$out/report.md" && fail "the report lacks pictures"
 fi
 
+# --- halving on tuning facts: six points on two, the better three on four, the best one on two others
+rm -rf "$out"
+cat >"$sweep.2" <<END
+base: job.yaml
+grid: {editor.clamp_norm_factor: [0.5, 2, 8], editor.nullspace_threshold: [0.02, 0.5]}
+set: {data.tune: 4, data.count: 2}
+halving: {rungs: [2, 4], keep: 1/2}
+objective: at_end.rewrite.magnitude
+out: sweep
+END
+expect 0 sweep "$sweep.2"; says "rung 2 of 2: 3 points on 4 tuning facts"
+[ "$(grep -c '"requested": 4' "$out"/points/*/run/*/summary.json | grep -c ':1$')" = 3 ] || fail "halving: not three points on four facts"
+winner=$(grep -oE '"point": "[0-9a-f]+"' "$out/best/point.json" | cut -d'"' -f4)
+best=$out/points/$winner/point.json
+clamp=$(grep -oE 'clamp_norm_factor": "[^"]+' "$best" | cut -d'"' -f3)
+threshold=$(grep -oE 'nullspace_threshold": "[^"]+' "$best" | cut -d'"' -f3)
+alone=(run "$job" --set "editor.clamp_norm_factor=$clamp" --set "editor.nullspace_threshold=$threshold" --set data.count=2)
+expect 0 "${alone[@]}" --set data.skip=4 --set "out=$work/alone/best"
+same_runs "$work/alone/best" "$out/best/run" || fail "the winner differs from its job alone"
+expect 0 "${alone[@]}" --set data.tune=4 --set "out=$work/alone/tuned"
+same_runs "$work/alone/best" "$work/alone/tuned" || fail "data.tune is no skip"
+expect 0 run "$job" --set "editor.clamp_norm_factor=$clamp" --set "editor.nullspace_threshold=$threshold" --set data.count=4 --set "out=$work/alone/rung"
+same_runs "$work/alone/rung" "$out/points/$winner/run" || fail "the winner's tuning run differs from its job alone"
+expect 0 sweep "$sweep.2"
+[ "$(grep -c ' starts:' "$work/err")" = 0 ] || fail "a finished halving ran again"
+mv "$out" "$work/halved"
+setsid mpirun -n 2 "$ERRATA" sweep "$sweep.2" --parallel 2 >"$work/out" 2>"$work/err" </dev/null &
+pid=$!
+for ((t = 0; t < 400; t++)); do grep -qs '"rungs"' "$out"/points/*/point.json && break; sleep 0.02; done
+kill -9 -- "-$pid" 2>/dev/null
+wait $pid 2>/dev/null
+for ((t = 0; t < 40; t++)); do run sweep "$sweep.2" && [ -e "$out/best/point.json" ] && break; sleep 0.3; done
+same_runs "$work/halved/best/run" "$out/best/run" || fail "a killed halving ends otherwise"
+for p in "$work"/halved/points/*/; do
+    same_runs "$p/run" "$out/points/$(basename "$p")/run" || fail "a killed halving: point $(basename "$p") differs"
+done
+checks=$((checks + 1))
+sed -i 's/rungs: .2, 4./rungs: [2, 5]/' "$sweep.2"
+expect 2 sweep "$sweep.2"; says "data.tune keeps 4 facts for tuning"
+
 # --- a failed point: 3 at the end, the others are done; only --retry takes it again
 rm -rf "$out"
 { echo "base: job.yaml"; echo "list: [{stats.corpus.documents: 1}, {seed: 2}]"; echo "out: sweep"; } >"$sweep"
@@ -180,7 +238,7 @@ resume() {
     done
 }
 rm -rf "$out"
-setsid mpirun -n 2 "$ERRATA" sweep "$sweep" >"$work/out" 2>&1 </dev/null &
+setsid mpirun -n 3 "$ERRATA" sweep "$sweep" --parallel 2 >"$work/out" 2>&1 </dev/null &
 pid=$!
 for ((t = 0; t < 400; t++)); do grep -qs '"done"' "$out"/points/*/point.json && break; sleep 0.02; done
 kill -9 -- "-$pid" 2>/dev/null
