@@ -81,7 +81,7 @@ int er_is_sweep(const char *folder);
 int er_table_read(er_table *t, const char *folder, er_err *err);
 void er_table_free(er_table *t);
 const char *er_table_value(const er_table *t, int64_t point, const char *key); /* "" where the point sets none */
-/* The done point with the largest objective among those that came furthest in halving, the first of equals; -1: none. */
+/* The done point with the largest objective among those furthest in halving, the first of equals; -1: none. */
 int64_t er_table_best(const er_table *t);
 /* OUT/best/point.json as a point; waiting where there is none. To be er_point_freed. */
 int er_table_winner(er_point *p, const er_table *t, er_err *err);
@@ -96,6 +96,10 @@ int er_table_json(er_text *out, const er_table *t, er_err *err);
 /* One of the three: NULL (text), "csv" or "json"; another format is ER_E_USAGE. */
 int er_table_print(er_text *out, const er_table *t, const char *format, er_err *err);
 
+/* Tasks of an array of all points: one each, up to what Slurm takes; task i does every so many points from i on. */
+int64_t er_table_tasks(const er_table *t);
+/* "3-5,9": tasks that have a point of this state, as --array of sbatch takes them. */
+int er_table_array(er_text *out, const er_table *t, int state, er_err *err);
 /* What is left as words: "17 points: 12 done, ..." and lists for --points and --array. */
 int er_table_left(er_text *out, const er_table *t, er_err *err);
 /* sweep_report.c: OUT/report.html, OUT/report.md and OUT/points.csv. */
@@ -125,6 +129,10 @@ typedef struct er_sweep_options {
     int64_t task, tasks; /* every tasks-th point from the task-th on, from 1; 0: all */
     int retry;           /* failed points, too */
     int64_t parallel;    /* points at a time; 0: as the file says */
+    int slurm;           /* nothing runs here: an array of all that is left is submitted */
+    int dry_run;         /* with slurm its script is printed instead, else the points */
+    const char *const *sbatch; /* (sbatch_count) "--time=1:00:00": lines of the script */
+    size_t sbatch_count;
     int force;           /* as er_run_options */
     const char *table;   /* NULL, "csv" or "json" */
 } er_sweep_options;

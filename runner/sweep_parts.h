@@ -33,6 +33,9 @@ int er_sweep_take(const er_sweeping *s, int64_t *taken, int *lock, er_err *err);
 /* Rank 0. Chosen points that failed count as waiting again. */
 int er_sweep_reopen(const er_sweeping *s, er_err *err);
 
+/* sweep_slurm.c. Rank 0. The script of an array of what is left: printed with dry_run, else written and submitted. */
+int er_sweep_slurm(er_sweeping *s, const er_sweep_options *o, const er_table *table, er_err *err);
+
 /* sweep_tune.c. Collective over s->w: all points, rung after rung where there are any; then, with tuning facts, the
  * best one on the reported facts. */
 int er_sweep_tune(er_sweeping *s, const er_sweep_options *o, er_err *err);

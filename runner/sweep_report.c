@@ -191,7 +191,8 @@ static void points(writing *w)
     er_sweep_metrics(names, t);
     er_doc_section(d, "points", "All points");
     er_doc_say(d, "Every score stands in points.csv; each point's own report in points/NAME/run.%s",
-               any_rungs(t) ? " Points that halving left behind show the scores of their last rung, on fewer facts." : "");
+               any_rungs(t) ? " Points that halving left behind show the scores of their last rung, on fewer facts."
+                            : "");
     int code = er_text_add(&align, "rrl", d->err);
     for (int64_t k = 0; !code && k < t->key_count; k++) code = er_text_add(&align, "r", d->err);
     for (int m = 0; !code && m < ER_SWEEP_METRICS; m++) code = names[m] ? er_text_add(&align, "r", d->err) : 0;

@@ -103,6 +103,7 @@ static int open_all(er_sweeping *s, const char *path, const er_sweep_options *o,
     ER_TRY(er_world_agree(w, open_sweep(s, path, o, err), err));
     ER_TRY(er_world_bcast(w, s->items, s->file.count * (int64_t)sizeof *s->items, 0, err));
     ER_TRY(er_world_agree(w, choose_points(s, o, err), err));
+    if (o->dry_run) return 0;
     return er_world_agree(w, w->rank == 0 ? write_start(s, err) : 0, err);
 }
 
@@ -262,9 +263,43 @@ static int finish(er_sweeping *s, const er_sweep_options *o, int64_t *failed, er
     return code;
 }
 
+/* A table of the points as the folder has them, also where the folder is not there yet. */
+static int table_of(er_table *t, const er_sweeping *s, er_err *err)
+{
+    *t = (er_table){0};
+    ER_TRY(er_alloc(&t->points, (size_t)s->file.count, err));
+    for (; t->count < s->file.count; t->count++) {
+        er_point *p = &t->points[t->count];
+        ER_TRY(er_point_read(p, s->file.out, s->items[t->count].name, err));
+        if (p->has_job && !er_hash_equal(&p->job, &s->items[t->count].job)) p->state = ER_POINT_WAITING;
+        int64_t rungs = p->state == ER_POINT_DONE ? s->file.rungs.count - er_point_rungs(p) : 0;
+        if (rungs > 0) p->state = ER_POINT_WAITING; /* whether halving left it behind is for the tasks to say */
+    }
+    return 0;
+}
+
+/* Rank 0, instead of running. */
+static int hand_over(er_sweeping *s, const er_sweep_options *o, er_err *err)
+{
+    er_text text = ER_TEXT_INIT;
+    er_table t = {0};
+    int code = 0;
+    if (o->slurm) {
+        code = table_of(&t, s, err);
+        if (!code) code = er_sweep_slurm(s, o, &t, err);
+    } else {
+        code = er_sweep_dump(&text, &s->file, err);
+        if (!code) code = print(&text, err);
+    }
+    er_table_free(&t);
+    er_text_free(&text);
+    return code;
+}
+
 static int sweep_all(er_sweeping *s, const char *path, const er_sweep_options *o, int64_t *failed, er_err *err)
 {
     ER_TRY(open_all(s, path, o, err));
+    if (o->slurm || o->dry_run) return er_world_agree(s->w, s->w->rank == 0 ? hand_over(s, o, err) : 0, err);
     if (o->retry) ER_TRY(er_world_agree(s->w, s->w->rank == 0 ? er_sweep_reopen(s, err) : 0, err));
     ER_TRY(er_sweep_tune(s, o, err));
     ER_TRY(er_world_agree(s->w, s->w->rank == 0 ? finish(s, o, failed, err) : 0, err));

@@ -73,8 +73,8 @@ static int run_rung(er_sweeping *s, const er_sweep_options *o, const uint8_t *in
         if (*go) return 0;
         if (!left[0]) {
             if (s->w->rank == 0)
-                er_log(ER_LOG_INFO, "%lld points of this rung are left to other processes: run again when they are done",
-                       (long long)left[1]);
+                er_log(ER_LOG_INFO, "%lld points of this rung are left to other processes: run again when they are "
+                       "done", (long long)left[1]);
             return 0;
         }
         usleep(500000); /* held by another process: its next rung needs ours, and ours needs its */

@@ -202,6 +202,29 @@ expect 3 sweep "$sweep"
 expect 3 sweep "$sweep" --retry
 [ "$(grep -c ' starts:' "$work/err")" = 1 ] || fail "--retry"
 
+# --- a Slurm array of what is left: printed, and given to sbatch (one of our own here, which runs the tasks)
+expect 0 sweep "$sweep" --slurm --dry-run --retry --sbatch --time=1:00:00 --set "data.ids=null"
+says '#SBATCH --array=1'; says '#SBATCH --time=1:00:00'; says "--retry --set 'data.ids=null'"
+bash -n "$work/out" || fail "the array's script is no script"
+rm -rf "$out"
+{ echo "base: job.yaml"; echo "grid: {seed: [1, 2, 3]}"; echo "out: sweep"; } >"$sweep.2"
+expect 0 sweep "$sweep.2" --slurm --dry-run; says '#SBATCH --array=1-3'
+[ ! -e "$out" ] || fail "a dry run left a folder"
+expect 0 sweep "$sweep.2" --dry-run; says "{seed: '3'}"
+expect 0 sweep "$sweep.2" --points 2
+mkdir -p "$work/bin"
+cat >"$work/bin/sbatch" <<'END'
+#!/bin/bash
+for i in $(grep -oE '^#SBATCH --array=.*' "$1" | cut -d= -f2 | tr ',' ' '); do SLURM_ARRAY_TASK_ID=$i bash "$1" || exit 1; done
+END
+printf '#!/bin/bash\nshift\nexec "$@"\n' >"$work/bin/srun"
+chmod +x "$work/bin/sbatch" "$work/bin/srun"
+PATH=$work/bin:$PATH expect 0 sweep "$sweep.2" --slurm
+grep -q '^#SBATCH --array=1,3$' "$out/sweep.sbatch" || fail "the array is not of what is left"
+[ "$(grep -c ',done,' "$out/points.csv")" = 3 ] || fail "the array's tasks are not all done"
+expect 2 sweep "$sweep.2" --slurm; says "no point is left"
+rm -rf "$out"
+
 # --- refusals, before anything runs
 rm -rf "$out"
 { echo "base: job.yaml"; echo "grid: {editor.L2: [1, 2], editor.nullspace_treshold: [1]}"; echo "out: sweep"; } >"$sweep"
