@@ -27,6 +27,8 @@ const er_option er_job_rows[] = {
      .flags = ER_OPT_REQUIRED, .help = "layout of the data file"},
     {"data.path", ER_OPT_PATH, AT(data.path), NULL, .flags = ER_OPT_REQUIRED, .help = "the facts to edit"},
     {"data.skip", ER_OPT_INT, AT(data.skip), "0", COUNT, .help = "records left out at the start, after order and ids"},
+    {"data.tune", ER_OPT_INT, AT(data.tune), "0", COUNT, .flags = ER_OPT_EXECUTION, /* settled: part of data.skip */
+     .help = "records behind skip that are kept for tuning (errata sweep) and never reported"},
     {"data.count", ER_OPT_INT, AT(data.count), "100", COUNT, .flags = ER_OPT_EXTENDS,
      .help = "records to edit; 0: all. A larger count extends a run"},
     {"data.ids", ER_OPT_PATH, AT(data.ids), NULL, .help = "a file of case ids: only these are edited"},

@@ -200,6 +200,7 @@ static int check_setup(checking *c, er_setup *s, er_sweep_item *item, const er_s
     int code = check_data(c, s, err);
     if (!code) code = check_method(c, s, err);
     if (code) return place(p, err);
+    item->tune = s->job.data.tuned;
     ER_TRY(classify(item, s, err));
     return hash_job(c, &item->job, &s->job, err);
 }
@@ -233,6 +234,20 @@ static int check_twins(const er_sweep_item *items, const er_sweep *sweep, int64_
     return 0;
 }
 
+/* Halving spends tuning facts; all points must have the same ones, and the last rung no more than there are. */
+static int check_tuning(const er_sweep_item *items, const er_sweep *s, er_err *err)
+{
+    int64_t last = s->rungs.count ? s->rungs.at[s->rungs.count - 1] : 0;
+    for (int64_t p = 1; p < s->count; p++)
+        if (items[p].tune != items[0].tune)
+            return er_fail(err, ER_E_INPUT, "%s: data.tune differs between points: %lld and %lld", s->path,
+                           (long long)items[0].tune, (long long)items[p].tune);
+    if (last > items[0].tune)
+        return er_fail(err, ER_E_INPUT, "%s: halving.rungs: %lld, but data.tune keeps %lld facts for tuning", s->path,
+                       (long long)last, (long long)items[0].tune);
+    return 0;
+}
+
 static int check_objective(const er_sweep *s, er_err *err)
 {
     static const char *const metrics[] = {"success", "accuracy", "exact", "magnitude", "agreement"};
@@ -261,6 +276,7 @@ int er_sweep_check(er_sweep_item *items, const er_sweep *sweep, er_err *err)
         code = check_point(&c, &items[p], &sweep->points[p], err);
         if (!code) code = check_twins(items, sweep, p, err);
     }
+    if (!code) code = check_tuning(items, sweep, err);
     er_free(c.config_path);
     for (int i = 0; i < c.file_count; i++) er_free(c.file[i].path);
     return code;

@@ -44,8 +44,9 @@ static int list_open(er_sweeping *s, uint8_t *open, int *any_done, er_err *err)
         code = er_point_read(&point, s->file.out, s->items[p].name, err);
         if (code) break;
         int same = point.has_job && er_hash_equal(&point.job, &s->items[p].job);
+        int done = same && point.state == ER_POINT_DONE && er_point_rungs(&point) > s->rung;
         *any_done |= same && point.state == ER_POINT_DONE;
-        open[p] = s->chosen[p] && (!same || point.state == ER_POINT_WAITING);
+        open[p] = s->chosen[p] && !done && !(same && point.state == ER_POINT_FAILED);
         er_point_free(&point);
     }
     ER_TRY(er_world_agree(s->w, code, err));
@@ -61,7 +62,7 @@ static int measure_point(er_sweeping *s, int64_t p, int force, er_err *err)
     er_job_setting *settings = NULL;
     size_t count = 0;
     int code = er_arena_new(&arena, 1 << 14, err);
-    if (!code) code = er_sweep_settings(s, p, arena, &settings, &count, err);
+    if (!code) code = er_sweep_settings(s, p, 0, arena, &settings, &count, err);
     code = er_world_agree(s->w, code, err);
     if (!code) code = er_setup_settings(&setup, s->w, s->file.base, settings, count, err);
     if (!code) code = er_setup_open(&setup, ER_SETUP_MODEL, err);

@@ -1,22 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is left of a sweep, ready to be given again. */
+#include "base/memory.h"
 #include "runner/sweep.h"
 
 #include <stdio.h>
 
-/* "3-5,9": numbers of the points of a state, as --array of sbatch takes them. */
-static int put_array(er_text *out, const er_table *t, int state, er_err *err)
+int64_t er_table_tasks(const er_table *t)
 {
+    enum { ARRAY_MOST = 1000 }; /* Slurm's own default of MaxArraySize is 1001 */
+    return t->count < ARRAY_MOST ? t->count : ARRAY_MOST;
+}
+
+int er_table_array(er_text *out, const er_table *t, int state, er_err *err)
+{
+    int64_t tasks = er_table_tasks(t);
+    uint8_t *wanted = NULL;
     int any = 0;
-    for (int64_t p = 0; p < t->count; p++) {
-        int64_t last = p;
-        if (t->points[p].state != state) continue;
-        while (last + 1 < t->count && t->points[last + 1].state == state) last++;
-        ER_TRY(er_text_format(out, err, last > p ? "%s%lld-%lld" : "%s%lld", any++ ? "," : "", (long long)p + 1,
-                              (long long)last + 1));
-        p = last;
+    ER_TRY(er_alloc(&wanted, (size_t)tasks + 1, err));
+    for (int64_t p = 0; p < t->count; p++) wanted[p % tasks] |= t->points[p].state == state;
+    int code = 0;
+    for (int64_t i = 0; !code && i < tasks; i++) {
+        int64_t last = i;
+        if (!wanted[i]) continue;
+        while (wanted[last + 1]) last++;
+        code = er_text_format(out, err, last > i ? "%s%lld-%lld" : "%s%lld", any++ ? "," : "", (long long)i + 1,
+                              (long long)last + 1);
+        i = last;
     }
-    return 0;
+    er_free(wanted);
+    return code;
 }
 
 static int put_names(er_text *out, const er_table *t, int state, er_err *err)
@@ -33,8 +45,8 @@ static int put_lists(er_text *out, const er_table *t, int state, const char *wor
     ER_TRY(er_text_format(out, err, "%s: %s--points ", word, option));
     ER_TRY(put_names(out, t, state, err));
     ER_TRY(er_text_format(out, err, "\n%s: --array=", word));
-    ER_TRY(put_array(out, t, state, err));
-    return er_text_format(out, err, " with --task $SLURM_ARRAY_TASK_ID/%lld\n", (long long)t->count);
+    ER_TRY(er_table_array(out, t, state, err));
+    return er_text_format(out, err, " with %s--task $SLURM_ARRAY_TASK_ID/%lld\n", option, (long long)er_table_tasks(t));
 }
 
 int er_table_left(er_text *out, const er_table *t, er_err *err)

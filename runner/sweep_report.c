@@ -63,6 +63,43 @@ static void best_point(writing *w)
     er_text_free(&sets);
 }
 
+static void number_cell(er_doc *d, double value)
+{
+    if (isfinite(value)) er_doc_cell(d, "%.4f", value);
+    else er_doc_cell(d, "%s", "");
+}
+
+/* On facts that no point was chosen by. */
+static void winner(writing *w)
+{
+    static const char *const ends[] = {"rewrite.success", "paraphrase.success", "neighborhood.success", "score"};
+    static const char *const titles[] = {"Eff", "Gen", "Spe", "score"};
+    er_point p;
+    er_doc *d = &w->d;
+    char name[80];
+    if (d->code) return;
+    d->code = er_table_winner(&p, w->t, d->err);
+    if (d->code || !p.json) return;
+    er_doc_section(d, "winner", "The best point on the reported facts");
+    er_doc_say(d, "Point %s, chosen on the tuning facts (data.tune), run on the others: best/run. %s", p.name,
+               er_point_reason(&p));
+    er_doc_table(d, "lrrrr");
+    er_doc_cell(d, "%s", "moment");
+    for (int i = 0; i < 4; i++) er_doc_cell(d, "%s", titles[i]);
+    for (int m = 0; m < 3; m++) {
+        const char *moment = m == 0 ? "before" : m == 1 ? "at_edit" : "at_end";
+        snprintf(name, sizeof name, "%s.rewrite.success", moment);
+        if (!isfinite(er_point_number(&p, name))) continue;
+        er_doc_cell(d, "%s", moment);
+        for (int i = 0; i < 4; i++) {
+            snprintf(name, sizeof name, "%s.%s", moment, ends[i]);
+            number_cell(d, er_point_number(&p, name));
+        }
+    }
+    er_doc_table_end(d);
+    er_point_free(&p);
+}
+
 /* --- pictures ---------------------------------------------------------------------------------------------------- */
 
 /* After two failures (each may be a minute's wait) no more are tried. */
@@ -137,10 +174,11 @@ static void pictures(writing *w)
 
 /* --- all points -------------------------------------------------------------------------------------------------- */
 
-static void number_cell(er_doc *d, double value)
+static int any_rungs(const er_table *t)
 {
-    if (isfinite(value)) er_doc_cell(d, "%.4f", value);
-    else er_doc_cell(d, "%s", "");
+    for (int64_t p = 0; p < t->count; p++)
+        if (er_point_rungs(&t->points[p])) return 1;
+    return 0;
 }
 
 static void points(writing *w)
@@ -152,7 +190,9 @@ static void points(writing *w)
     er_doc *d = &w->d;
     er_sweep_metrics(names, t);
     er_doc_section(d, "points", "All points");
-    er_doc_say(d, "Every score stands in points.csv; each point's own report in points/NAME/run.");
+    er_doc_say(d, "Every score stands in points.csv; each point's own report in points/NAME/run.%s",
+               any_rungs(t) ? " Points that halving left behind show the scores of their last rung, on fewer facts."
+                            : "");
     int code = er_text_add(&align, "rrl", d->err);
     for (int64_t k = 0; !code && k < t->key_count; k++) code = er_text_add(&align, "r", d->err);
     for (int m = 0; !code && m < ER_SWEEP_METRICS; m++) code = names[m] ? er_text_add(&align, "r", d->err) : 0;
@@ -233,6 +273,7 @@ int er_table_report(const er_table *t, er_err *err)
     writing w = {.t = t, .d = {.err = err}};
     heading(&w);
     best_point(&w);
+    winner(&w);
     pictures(&w);
     points(&w);
     failed_points(&w);

@@ -103,6 +103,7 @@ static int open_all(er_sweeping *s, const char *path, const er_sweep_options *o,
     ER_TRY(er_world_agree(w, open_sweep(s, path, o, err), err));
     ER_TRY(er_world_bcast(w, s->items, s->file.count * (int64_t)sizeof *s->items, 0, err));
     ER_TRY(er_world_agree(w, choose_points(s, o, err), err));
+    if (o->dry_run) return 0;
     return er_world_agree(w, w->rank == 0 ? write_start(s, err) : 0, err);
 }
 
@@ -119,28 +120,39 @@ static int add_setting(er_job_setting *list, size_t *n, er_arena *arena, const c
     return 0;
 }
 
-int er_sweep_settings(const er_sweeping *s, int64_t p, er_arena *arena, er_job_setting **out, size_t *count,
-                      er_err *err)
+static int point_out(const er_sweeping *s, int64_t p, int reported, er_text *path, er_err *err)
+{
+    char *folder = NULL;
+    if (reported) return er_text_format(path, err, "%s/best/run", s->file.out);
+    ER_TRY(er_point_folder(&folder, s->file.out, s->items[p].name, err));
+    int code = er_text_format(path, err, "%s/run", folder);
+    er_free(folder);
+    return code;
+}
+
+int er_sweep_settings(const er_sweeping *s, int64_t p, int reported, er_arena *arena, er_job_setting **out,
+                      size_t *count, er_err *err)
 {
     const er_sweep *f = &s->file;
     size_t fixed = (size_t)f->fixed_count, own = (size_t)f->points[p].count;
-    char *folder = NULL;
     er_text path = ER_TEXT_INIT;
+    char facts[24];
     ER_TRY(er_arena_take(arena, out, fixed + own + 4, err));
     *count = 0;
     int code = er_text_format(&path, err, "%s/shared", f->out);
     /* first: the sweep's own settings may choose another cache */
     if (!code) code = add_setting(*out, count, arena, "run.cache", path.at, err);
-    path.length = 0;
     if (fixed) memcpy(*out + *count, f->fixed, fixed * sizeof **out);
     memcpy(*out + *count + fixed, f->points[p].settings, own * sizeof **out);
     *count += fixed + own;
-    if (!code) code = er_point_folder(&folder, f->out, s->items[p].name, err);
-    if (!code) code = er_text_format(&path, err, "%s/run", folder);
+    path.length = 0;
+    if (!code) code = point_out(s, p, reported, &path, err);
     if (!code) code = add_setting(*out, count, arena, "out", path.at, err);
     er_text_free(&path);
-    er_free(folder);
-    return code;
+    if (code || !s->tune || reported) return code;
+    snprintf(facts, sizeof facts, "%lld", (long long)s->facts);
+    ER_TRY(add_setting(*out, count, arena, "data.tune", "0", err));
+    return add_setting(*out, count, arena, "data.count", facts, err);
 }
 
 static void log_point(const er_sweeping *s, int64_t p, const char *what)
@@ -157,7 +169,7 @@ static void log_point(const er_sweeping *s, int64_t p, const char *what)
 int er_sweep_note(const er_sweeping *s, int64_t p, int state, const er_run_outcome *o, const char *reason, er_err *err)
 {
     const er_point_news news = {s->file.out, s->items[p].name, &s->file.points[p], &s->items[p].job, state,
-                                s->file.objective, o, reason};
+                                s->file.objective, o, reason, s->rung, NULL};
     return er_point_write(&news, err);
 }
 
@@ -195,7 +207,7 @@ int er_sweep_point_run(er_sweeping *s, int64_t p, const er_sweep_options *o, er_
     er_job_setting *settings = NULL;
     int64_t failed = 0;
     int code = er_arena_new(&arena, 1 << 14, err);
-    if (!code) code = er_sweep_settings(s, p, arena, &settings, &options.setting_count, err);
+    if (!code) code = er_sweep_settings(s, p, 0, arena, &settings, &options.setting_count, err);
     if (!code && s->g->rank == 0) code = start_point(s, p, err);
     code = er_world_agree(s->g, code, err);
     if (!code) {
@@ -251,18 +263,52 @@ static int finish(er_sweeping *s, const er_sweep_options *o, int64_t *failed, er
     return code;
 }
 
+/* A table of the points as the folder has them, also where the folder is not there yet. */
+static int table_of(er_table *t, const er_sweeping *s, er_err *err)
+{
+    *t = (er_table){0};
+    ER_TRY(er_alloc(&t->points, (size_t)s->file.count, err));
+    for (; t->count < s->file.count; t->count++) {
+        er_point *p = &t->points[t->count];
+        ER_TRY(er_point_read(p, s->file.out, s->items[t->count].name, err));
+        if (p->has_job && !er_hash_equal(&p->job, &s->items[t->count].job)) p->state = ER_POINT_WAITING;
+        int64_t rungs = p->state == ER_POINT_DONE ? s->file.rungs.count - er_point_rungs(p) : 0;
+        if (rungs > 0) p->state = ER_POINT_WAITING; /* whether halving left it behind is for the tasks to say */
+    }
+    return 0;
+}
+
+/* Rank 0, instead of running. */
+static int hand_over(er_sweeping *s, const er_sweep_options *o, er_err *err)
+{
+    er_text text = ER_TEXT_INIT;
+    er_table t = {0};
+    int code = 0;
+    if (o->slurm) {
+        code = table_of(&t, s, err);
+        if (!code) code = er_sweep_slurm(s, o, &t, err);
+    } else {
+        code = er_sweep_dump(&text, &s->file, err);
+        if (!code) code = print(&text, err);
+    }
+    er_table_free(&t);
+    er_text_free(&text);
+    return code;
+}
+
 static int sweep_all(er_sweeping *s, const char *path, const er_sweep_options *o, int64_t *failed, er_err *err)
 {
     ER_TRY(open_all(s, path, o, err));
+    if (o->slurm || o->dry_run) return er_world_agree(s->w, s->w->rank == 0 ? hand_over(s, o, err) : 0, err);
     if (o->retry) ER_TRY(er_world_agree(s->w, s->w->rank == 0 ? er_sweep_reopen(s, err) : 0, err));
-    ER_TRY(er_sweep_groups(s, o, err));
+    ER_TRY(er_sweep_tune(s, o, err));
     ER_TRY(er_world_agree(s->w, s->w->rank == 0 ? finish(s, o, failed, err) : 0, err));
     return er_world_bcast(s->w, failed, sizeof *failed, 0, err);
 }
 
 int er_sweep_run(er_world *w, const char *path, const er_sweep_options *o, int64_t *failed, er_err *err)
 {
-    er_sweeping s = {.w = w, .g = w};
+    er_sweeping s = {.w = w, .g = w, .rung = -1};
     int code = sweep_all(&s, path, o, failed, err);
     if (code != ER_E_MPI) er_share_close(&s.share); /* together */
     er_free(s.chosen);

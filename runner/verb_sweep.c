@@ -12,6 +12,9 @@ static const er_flag flags[] = {
     {"points", "A,B,C", "only these points: names or numbers"},
     {"task", "I/N", "only every N-th point from the I-th on (from 1): a task of an array"},
     {"parallel", "N", "points at a time, each on a group of ranks; default: as the file says"},
+    {"slurm", NULL, "submit an array of what is left (with --retry: of what failed) instead of running it here"},
+    {"sbatch", "OPTION", "a line of the array's script, as --time=1:00:00; may be repeated"},
+    {"dry-run", NULL, "print the checked points, or with --slurm the array's script, and do nothing"},
     {"retry", NULL, "run failed points again"},
     {"output", "csv|json", "how the table is printed (also -o); default: text"},
     {"force", NULL, "measure statistics although there are too few tokens"},
@@ -63,7 +66,7 @@ static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
 {
     er_sweep_options o = {.points = er_args_get(args, "points"), .retry = er_args_get(args, "retry") != NULL,
                           .force = er_args_get(args, "force") != NULL, .table = er_args_get(args, "output")};
-    const char **sets = NULL;
+    const char **sets = NULL, **sbatch = NULL;
     int64_t failed = 0;
     ER_TRY(read_task(&o, er_args_get(args, "task"), err));
     if (o.table && strcmp(o.table, "csv") != 0 && strcmp(o.table, "json") != 0)
@@ -78,9 +81,14 @@ static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
     }
     ER_TRY(er_args_number(&o.parallel, args, "parallel", 0, 1, err));
     int code = er_args_all(&sets, &o.set_count, args, "set", err);
+    if (!code) code = er_args_all(&sbatch, &o.sbatch_count, args, "sbatch", err);
     o.sets = sets;
+    o.sbatch = sbatch;
+    o.slurm = er_args_get(args, "slurm") != NULL;
+    o.dry_run = er_args_get(args, "dry-run") != NULL;
     if (!code) code = er_sweep_run(w, args->at[0], &o, &failed, err);
     er_free(sets);
+    er_free(sbatch);
     if (!code && failed) *exit_code = 3;
     return code;
 }

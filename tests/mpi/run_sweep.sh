@@ -152,6 +152,46 @@ if command -v gnuplot >/dev/null; then
     grep -q 'Pictures are missing' "$out/report.md" && fail "the report lacks pictures"
 fi
 
+# --- halving on tuning facts: six points on two, the better three on four, the best one on two others
+rm -rf "$out"
+cat >"$sweep.2" <<END
+base: job.yaml
+grid: {editor.clamp_norm_factor: [0.5, 2, 8], editor.nullspace_threshold: [0.02, 0.5]}
+set: {data.tune: 4, data.count: 2}
+halving: {rungs: [2, 4], keep: 1/2}
+objective: at_end.rewrite.magnitude
+out: sweep
+END
+expect 0 sweep "$sweep.2"; says "rung 2 of 2: 3 points on 4 tuning facts"
+[ "$(grep -c '"requested": 4' "$out"/points/*/run/*/summary.json | grep -c ':1$')" = 3 ] || fail "halving: not three points on four facts"
+winner=$(grep -oE '"point": "[0-9a-f]+"' "$out/best/point.json" | cut -d'"' -f4)
+best=$out/points/$winner/point.json
+clamp=$(grep -oE 'clamp_norm_factor": "[^"]+' "$best" | cut -d'"' -f3)
+threshold=$(grep -oE 'nullspace_threshold": "[^"]+' "$best" | cut -d'"' -f3)
+alone=(run "$job" --set "editor.clamp_norm_factor=$clamp" --set "editor.nullspace_threshold=$threshold" --set data.count=2)
+expect 0 "${alone[@]}" --set data.skip=4 --set "out=$work/alone/best"
+same_runs "$work/alone/best" "$out/best/run" || fail "the winner differs from its job alone"
+expect 0 "${alone[@]}" --set data.tune=4 --set "out=$work/alone/tuned"
+same_runs "$work/alone/best" "$work/alone/tuned" || fail "data.tune is no skip"
+expect 0 run "$job" --set "editor.clamp_norm_factor=$clamp" --set "editor.nullspace_threshold=$threshold" --set data.count=4 --set "out=$work/alone/rung"
+same_runs "$work/alone/rung" "$out/points/$winner/run" || fail "the winner's tuning run differs from its job alone"
+expect 0 sweep "$sweep.2"
+[ "$(grep -c ' starts:' "$work/err")" = 0 ] || fail "a finished halving ran again"
+mv "$out" "$work/halved"
+setsid mpirun -n 2 "$ERRATA" sweep "$sweep.2" --parallel 2 >"$work/out" 2>"$work/err" </dev/null &
+pid=$!
+for ((t = 0; t < 400; t++)); do grep -qs '"rungs"' "$out"/points/*/point.json && break; sleep 0.02; done
+kill -9 -- "-$pid" 2>/dev/null
+wait $pid 2>/dev/null
+for ((t = 0; t < 40; t++)); do run sweep "$sweep.2" && [ -e "$out/best/point.json" ] && break; sleep 0.3; done
+same_runs "$work/halved/best/run" "$out/best/run" || fail "a killed halving ends otherwise"
+for p in "$work"/halved/points/*/; do
+    same_runs "$p/run" "$out/points/$(basename "$p")/run" || fail "a killed halving: point $(basename "$p") differs"
+done
+checks=$((checks + 1))
+sed -i 's/rungs: .2, 4./rungs: [2, 5]/' "$sweep.2"
+expect 2 sweep "$sweep.2"; says "data.tune keeps 4 facts for tuning"
+
 # --- a failed point: 3 at the end, the others are done; only --retry takes it again
 rm -rf "$out"
 { echo "base: job.yaml"; echo "list: [{stats.corpus.documents: 1}, {seed: 2}]"; echo "out: sweep"; } >"$sweep"
@@ -161,6 +201,29 @@ expect 3 sweep "$sweep"
 [ "$(grep -c ' starts:' "$work/err")" = 0 ] || fail "a failed point was tried again"
 expect 3 sweep "$sweep" --retry
 [ "$(grep -c ' starts:' "$work/err")" = 1 ] || fail "--retry"
+
+# --- a Slurm array of what is left: printed, and given to sbatch (one of our own here, which runs the tasks)
+expect 0 sweep "$sweep" --slurm --dry-run --retry --sbatch --time=1:00:00 --set "data.ids=null"
+says '#SBATCH --array=1'; says '#SBATCH --time=1:00:00'; says "--retry --set 'data.ids=null'"
+bash -n "$work/out" || fail "the array's script is no script"
+rm -rf "$out"
+{ echo "base: job.yaml"; echo "grid: {seed: [1, 2, 3]}"; echo "out: sweep"; } >"$sweep.2"
+expect 0 sweep "$sweep.2" --slurm --dry-run; says '#SBATCH --array=1-3'
+[ ! -e "$out" ] || fail "a dry run left a folder"
+expect 0 sweep "$sweep.2" --dry-run; says "{seed: '3'}"
+expect 0 sweep "$sweep.2" --points 2
+mkdir -p "$work/bin"
+cat >"$work/bin/sbatch" <<'END'
+#!/bin/bash
+for i in $(grep -oE '^#SBATCH --array=.*' "$1" | cut -d= -f2 | tr ',' ' '); do SLURM_ARRAY_TASK_ID=$i bash "$1" || exit 1; done
+END
+printf '#!/bin/bash\nshift\nexec "$@"\n' >"$work/bin/srun"
+chmod +x "$work/bin/sbatch" "$work/bin/srun"
+PATH=$work/bin:$PATH expect 0 sweep "$sweep.2" --slurm
+grep -q '^#SBATCH --array=1,3$' "$out/sweep.sbatch" || fail "the array is not of what is left"
+[ "$(grep -c ',done,' "$out/points.csv")" = 3 ] || fail "the array's tasks are not all done"
+expect 2 sweep "$sweep.2" --slurm; says "no point is left"
+rm -rf "$out"
 
 # --- refusals, before anything runs
 rm -rf "$out"
