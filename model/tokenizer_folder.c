@@ -259,6 +259,13 @@ void er_folder_name(er_tokenizer *t, const char *const named[ER_SPECIAL_NAMED])
     for (int i = 0; i < ER_SPECIAL_NAMED; i++) *ids[i] = named[i] ? er_tokenizer_find(t, named[i]) : -1;
 }
 
+static int parse_config(json_t **out, const char *text, size_t n, er_err *err)
+{
+    json_error_t where;
+    *out = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &where);
+    return json_is_object(*out) ? 0 : er_fail(err, ER_E_FORMAT, "tokenizer_config.json: no JSON object");
+}
+
 int er_tokenizer_parse_vocab(er_tokenizer **out, const char *vocab, size_t vocab_bytes, const char *merges,
                              size_t merges_bytes, const char *config, size_t config_bytes, er_err *err)
 {
@@ -266,10 +273,7 @@ int er_tokenizer_parse_vocab(er_tokenizer **out, const char *vocab, size_t vocab
     er_folder_files f = {.bytes = vocab_bytes + config_bytes};
     json_t *tokens = json_loadb(vocab, vocab_bytes, JSON_REJECT_DUPLICATES, &where);
     int code = json_is_object(tokens) ? 0 : er_fail(err, ER_E_FORMAT, "vocab.json: no JSON object");
-    if (!code && config_bytes) {
-        f.config = json_loadb(config, config_bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &where);
-        if (!json_is_object(f.config)) code = er_fail(err, ER_E_FORMAT, "tokenizer_config.json: no JSON object");
-    }
+    if (!code && config_bytes) code = parse_config(&f.config, config, config_bytes, err);
     if (!code) code = find_class(&f, 0, err);
     if (!code) code = byte_level(out, &f, tokens, merges, merges_bytes, err);
     json_decref(tokens);
@@ -298,6 +302,35 @@ static int open_vocab(er_tokenizer **out, const char *folder, er_err *err)
     return code;
 }
 
+int er_tokenizer_parse_pieces(er_tokenizer **out, const char *bytes, size_t n, const char *config, size_t config_bytes,
+                              er_err *err)
+{
+    er_folder_files f = {.bytes = config_bytes};
+    int code = config_bytes ? parse_config(&f.config, config, config_bytes, err) : 0;
+    if (!code) code = find_class(&f, 1, err);
+    if (!code) code = er_folder_pieces(out, &f, bytes, n, err);
+    close_files(&f);
+    return code;
+}
+
+static int open_pieces(er_tokenizer **out, const char *folder, er_err *err)
+{
+    er_folder_files f = {0};
+    char *path = NULL, *bytes = NULL;
+    size_t n;
+    int code = read_files(&f, folder, 1, err);
+    if (!code) code = er_path_join(&path, folder, "tokenizer.model", err);
+    if (!code) code = er_file_read(&bytes, &n, path, err);
+    if (!code) {
+        code = er_folder_pieces(out, &f, bytes, n, err);
+        if (code) er_prefix(err, "%s: ", path);
+    }
+    er_free(bytes);
+    er_free(path);
+    close_files(&f);
+    return code;
+}
+
 static int open_json(er_tokenizer **out, const char *folder, er_err *err)
 {
     char *path = NULL;
@@ -316,6 +349,7 @@ int er_tokenizer_open_folder(er_tokenizer **out, const char *folder, er_err *err
     ER_TRY(has_file(&pieces, folder, "tokenizer.model", err));
     if (json) return open_json(out, folder, err);
     if (vocab && merges) return open_vocab(out, folder, err);
-    (void)pieces;
-    return er_fail(err, ER_E_IO, "%s: holds neither tokenizer.json nor vocab.json with merges.txt", folder);
+    if (pieces) return open_pieces(out, folder, err);
+    return er_fail(err, ER_E_IO, "%s: holds neither tokenizer.json nor vocab.json with merges.txt nor tokenizer.model",
+                   folder);
 }

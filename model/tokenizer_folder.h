@@ -21,6 +21,8 @@ typedef struct er_folder_files {
     const struct er_folder_class *of;
 } er_folder_files;
 
+/* From the bytes of tokenizer.model. */
+int er_folder_pieces(er_tokenizer **out, er_folder_files *f, const char *bytes, size_t n, er_err *err);
 int er_folder_no_memory(er_err *err);
 int er_folder_flag(const er_folder_files *f, const char *key, int otherwise);
 /* Lists of pairs from merges.txt as GPT-2's or Qwen2's tokenizer reads it; a pair that comes again is left out. */

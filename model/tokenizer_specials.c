@@ -305,6 +305,21 @@ static json_int_t next_id(const numbering *n)
     return n->largest >= size ? n->largest + 1 : size;
 }
 
+static int is_set(const json_t *token, const char *flag) { return json_is_true(json_object_get(token, flag)); }
+
+/* The library strips as the later of two equal texts says, leaves out of decoded text what either calls special, and
+ * searches before normalizing what either asks for; but of two special ones it has searched for the first ever since. */
+static int merge_flags(json_t *copy, const json_t *before, er_err *err)
+{
+    int both = is_set(before, "special") && is_set(copy, "special");
+    int normalized = is_set(before, "normalized") && (both || is_set(copy, "normalized"));
+    int special = is_set(before, "special") || is_set(copy, "special");
+    int bad = json_object_set_new(copy, "normalized", json_boolean(normalized)) ||
+              json_object_set_new(copy, "special", json_boolean(special)) ||
+              json_object_set(copy, "id", json_object_get(before, "id"));
+    return bad ? no_memory(err) : 0;
+}
+
 static int number_one(numbering *n, const json_t *token, er_err *err)
 {
     const char *content = content_of(token);
@@ -314,9 +329,8 @@ static int number_one(numbering *n, const json_t *token, er_err *err)
     if (!copy) return no_memory(err);
     if (place) {
         size_t at = (size_t)json_integer_value(place);
-        json_t *id = json_object_get(json_array_get(n->out, at), "id");
-        int bad = json_object_set(copy, "id", id);
-        return json_array_set_new(n->out, at, copy) || bad ? no_memory(err) : 0;
+        int code = merge_flags(copy, json_array_get(n->out, at), err);
+        return json_array_set_new(n->out, at, copy) && !code ? no_memory(err) : code;
     }
     json_int_t id = json_is_integer(known) ? json_integer_value(known) : next_id(n);
     if (id > n->largest) n->largest = id;

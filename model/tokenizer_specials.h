@@ -3,7 +3,7 @@
  *
  * Hugging Face's library gathers them from tokenizer_config.json, special_tokens_map.json, added_tokens.json and the
  * presets of the tokenizer's class, in this order: those with an id of their own, by id; then the special ones that are
- * not yet there as they are now. Of a text that comes twice the later flags count. */
+ * not yet there as they are now. */
 #ifndef ER_MODEL_TOKENIZER_SPECIALS_H
 #define ER_MODEL_TOKENIZER_SPECIALS_H
 
@@ -30,7 +30,8 @@ typedef struct er_special_files {
 int er_specials_gather(json_t **tokens, const char *named[ER_SPECIAL_NAMED], const er_special_files *files,
                        const er_special_rules *rules, er_err *err);
 /* A list of added tokens with their ids, each text once: `first` (NULL: none) and then `more`, added to a vocabulary
- * (texts -> ids). */
+ * (texts -> ids). A text that comes twice has the flags by which the library searches and decodes, which it shows and writes
+ * otherwise. */
 int er_specials_number(json_t **out, const json_t *vocab, const json_t *first, const json_t *more, er_err *err);
 
 #endif

@@ -14,10 +14,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static size_t part(const char *text, size_t n, const char **rest, size_t *left)
 {
     static const char line[] = "\n---\n";
-    const char *at = n ? memmem(text, n, line, sizeof line - 1) : NULL;
-    size_t length = at ? (size_t)(at - text) : n;
-    *rest = at ? at + sizeof line - 1 : text + n;
-    *left = at ? n - length - (sizeof line - 1) : 0;
+    size_t length = 0, most = sizeof line - 1;
+    while (length + most <= n && memcmp(text + length, line, most) != 0) length++;
+    if (length + most > n) {
+        *rest = text + n;
+        *left = 0;
+        return n;
+    }
+    *rest = text + length + most;
+    *left = n - length - most;
     return length;
 }
 

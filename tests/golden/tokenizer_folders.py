@@ -5,13 +5,13 @@ Folders without tokenizer.json as Hugging Face's AutoTokenizer opens them (PyPI:
 protobuf): the files, the added tokens with their flags, and ids of some texts. tests/unit/test_tokenizer_folder.c writes
 the same files and compares.
 """
-import base64, io, json, os, sys, tempfile
-import transformers
+import io, json, os, tempfile
+import sentencepiece, transformers
 from transformers import AutoTokenizer
 import tokenizer_reference as reference
 
 transformers.logging.set_verbosity_error()
-TEXTS = ["", "hello world", " hello  world 123", "<|endoftext|>hello", "hello<|endoftext|> ab", "ab</s>ab", "<pad> ab<unk>", "é e\u0301", "it's 12 123", "<m> ab <m>", "ab<n>\n<n>", "a\nb\n\n", "hello ab hello", "  ab"]
+TEXTS = ["", "hello world", " hello  world 123", "<|endoftext|>hello", "hello<|endoftext|> ab", "ab</s>ab", "<pad> ab<unk>", "é e\u0301", "it's 12 123", "<m> ab <m>", "ab<n>\n<n>", "a\nb\n\n", "hello ab hello", "  ab", "ab </s>  ab <m>  ab", "<n> a b", "\t\ta", "hello<start_of_turn>ab  \n\n<mask>", "日本 \u2581\u2581\u2581a"]
 
 
 def token(content, **flags):
@@ -96,10 +96,61 @@ def byte_cases():
         yield {"name": name, "files": files, "merges": how, **results(t)}
 
 
+# --- SentencePiece ------------------------------------------------------------------------------------------------
+
+
+def corpus():
+    with open(os.path.join(os.path.dirname(__file__), "../fixtures/tiny-corpus.txt"), encoding="utf-8") as f:
+        lines = f.read().split("\n")
+    return lines + ["hello world hello ab ab hello"] * 20 + ["  it's   12 123\ta a"] * 5
+
+
+def trained(**options):
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(corpus()), model_writer=model, model_type="bpe", vocab_size=520, byte_fallback=True, split_digits=True, num_threads=1,
+                                             normalization_rule_name="identity", remove_extra_whitespaces=False, allow_whitespace_only_pieces=True, character_coverage=0.999, minloglevel=2, **options)
+    return model.getvalue()
+
+
+def models():
+    return {"llama": trained(), "users": trained(user_defined_symbols=["<m>", "a b", "\u2581\u2581\u2581", "\n\n"], control_symbols=["<n>"]),
+            "gemma": trained(pad_id=0, eos_id=1, bos_id=2, unk_id=3, pad_piece="<pad>", bos_piece="<bos>", eos_piece="<eos>", add_dummy_prefix=False,
+                             user_defined_symbols=["<mask>", "\n", "\n\n", "\u2581\u2581", "<start_of_turn>", "<end_of_turn>"])}
+
+
+def piece_folders():
+    """name, model, files beside it"""
+    llama = lambda **more: {"tokenizer_config.json": {"tokenizer_class": "LlamaTokenizer", "model_max_length": 1000000000000000019884624838656, **more}}
+    gemma = lambda **more: {"tokenizer_config.json": {"tokenizer_class": "GemmaTokenizer", **more}}
+    three = {str(i): token(x, special=True, normalized=False) for i, x in enumerate(("<unk>", "<s>", "</s>"))}
+    for model in ("llama", "users"):
+        yield f"LLaMA, legacy, {model}", model, llama(legacy=True)
+        yield f"LLaMA, {model}", model, llama(legacy=False, add_eos_token=True)
+    yield "LLaMA, nothing said", "llama", llama()
+    yield "LLaMA without space in front", "llama", llama(add_prefix_space=False)
+    yield "LLaMA without space in front, not legacy", "llama", llama(add_prefix_space=False, legacy=False)
+    yield "LLaMA without BOS", "llama", llama(add_bos_token=False, pad_token="<pad>")
+    yield "LLaMA-2", "llama", llama(legacy=True, added_tokens_decoder=three, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token=None, add_bos_token=True, add_eos_token=False)
+    yield "LLaMA with a map", "llama", {**llama(), "special_tokens_map.json": {"bos_token": token("<s>"), "eos_token": token("</s>"), "unk_token": token("<unk>"), "pad_token": "<unk>"}}
+    yield "LLaMA with added tokens", "llama", {**llama(), "added_tokens.json": {"<pad>": 520, "<m>": 521}, "special_tokens_map.json": {"pad_token": "<pad>"}}
+    yield "Phi-3", "llama", llama(legacy=False, added_tokens_decoder={**three, "2": token("</s>", rstrip=True, normalized=False), "520": token("<|endoftext|>", special=True, normalized=False), "521": token("<m>", special=True, normalized=False, rstrip=True)},
+                                  eos_token="<|endoftext|>", pad_token="<|endoftext|>", bos_token="<s>", unk_token="<unk>", add_bos_token=False)
+    yield "Gemma", "gemma", gemma()
+    yield "Gemma, all said", "gemma", gemma(bos_token="<bos>", eos_token="<eos>", unk_token="<unk>", pad_token="<pad>", add_bos_token=True, add_eos_token=False, additional_special_tokens=["<start_of_turn>"])
+
+
+def piece_cases(made):
+    for name, model, files in piece_folders():
+        files = texts_of(files)
+        yield {"name": name, "files": files, "model": model, **results(opened({"tokenizer.model": made[model], **files}))}
+
+
 def main():
+    made = models()
     lines = [f'"made_by": {json.dumps("tests/golden/tokenizer_folders.py with transformers " + transformers.__version__)}', f'"texts": {json.dumps(TEXTS, ensure_ascii=False)}',
              f'"vocab": {json.dumps(reference.BYTES["vocab"], ensure_ascii=False)}', f'"merges": {json.dumps([" ".join(m) for m in reference.BYTES["merges"]], ensure_ascii=False)}',
-             '"cases": [\n' + ",\n".join("  " + json.dumps(c, ensure_ascii=False) for c in byte_cases()) + "\n]"]
+             '"models": {\n' + ",\n".join(f'  "{name}": "{model.hex()}"' for name, model in made.items()) + "\n}",
+             '"cases": [\n' + ",\n".join("  " + json.dumps(c, ensure_ascii=False) for c in [*byte_cases(), *piece_cases(made)]) + "\n]"]
     print("{\n" + ",\n".join(lines) + "\n}")
 
 

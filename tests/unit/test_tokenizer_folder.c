@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "model/tokenizer.h"
+#include "model/tokenizer_proto.h"
 
 #include <unistd.h>
 
@@ -65,13 +66,53 @@ static void write_merges(json_t *entry)
     er_text_free(&text);
 }
 
+static char *model_bytes(size_t *n, const char *digits)
+{
+    *n = strlen(digits) / 2;
+    char *bytes = malloc(*n + 1);
+    for (size_t i = 0; i < *n; i++) {
+        const char pair[3] = {digits[2 * i], digits[2 * i + 1], 0};
+        bytes[i] = (char)strtol(pair, NULL, 16);
+    }
+    return bytes;
+}
+
+static void write_model(const char *digits)
+{
+    size_t n;
+    char *bytes = model_bytes(&n, digits);
+    write_file("tokenizer.model", bytes, n);
+    free(bytes);
+}
+
+static json_t *case_named(const char *name)
+{
+    size_t i;
+    json_t *entry;
+    json_array_foreach(json_object_get(golden, "cases"), i, entry) {
+        if (!strcmp(json_string_value(json_object_get(entry, "name")), name)) return entry;
+    }
+    fail_msg("no case %s", name);
+    return NULL;
+}
+
+static const char *model_of(json_t *entry)
+{
+    const char *name = json_string_value(json_object_get(entry, "model"));
+    return name ? json_string_value(json_object_get(json_object_get(golden, "models"), name)) : NULL;
+}
+
 static void write_case(json_t *entry)
 {
     const char *name;
     json_t *value;
     clear_folder();
-    write_json("vocab.json", json_object_get(golden, "vocab"));
-    write_merges(entry);
+    if (model_of(entry)) {
+        write_model(model_of(entry));
+    } else {
+        write_json("vocab.json", json_object_get(golden, "vocab"));
+        write_merges(entry);
+    }
     json_object_foreach(json_object_get(entry, "files"), name, value) {
         const char *text = json_string_value(value);
         write_file(name, text, strlen(text));
@@ -157,12 +198,13 @@ static int check_written(const er_tokenizer *t, json_t *entry)
     json_array_foreach(json_object_get(entry, "added"), i, want) {
         json_t *got = json_array_get(added, i);
         bad += !json_equal(json_object_get(got, "id"), json_array_get(want, 0)) +
-               !json_equal(json_object_get(got, "content"), json_array_get(want, 1)) +
-               !json_equal(json_object_get(got, "special"), json_array_get(want, 2)) +
-               !json_equal(json_object_get(got, "lstrip"), json_array_get(want, 4)) +
+               !json_equal(json_object_get(got, "content"), json_array_get(want, 1));
+        bad += !json_equal(json_object_get(got, "lstrip"), json_array_get(want, 4)) +
                !json_equal(json_object_get(got, "rstrip"), json_array_get(want, 5)) +
                !json_equal(json_object_get(got, "single_word"), json_array_get(want, 6));
-        /* where all are searched in the same round, which one decides nothing */
+        /* a control piece that is configured otherwise is still used as one, though the library shows it otherwise;
+         * `normalized` decides nothing without a normalizer, and is not compared */
+        if (!model_of(entry)) bad += !json_equal(json_object_get(got, "special"), json_array_get(want, 2));
     }
     if (bad) print_error("%s: added tokens\n", json_string_value(json_object_get(entry, "name")));
     json_decref(root);
@@ -186,6 +228,62 @@ static void test_cases(void **unused)
         er_tokenizer_close(t);
     }
     assert_int_equal(bad, 0);
+}
+
+/* --- the same vocabularies as GGUF has them ----------------------------------------------------------------------- */
+
+/* User-defined pieces as llama.cpp's converter writes them: marks as spaces, and a score of their own. */
+static char *spelt(const er_piece *p)
+{
+    char *text = calloc(p->text.length + 1, 1);
+    size_t n = 0;
+    for (size_t i = 0; i < p->text.length; n++) {
+        int mark = p->type == ER_PIECE_USER && !strncmp(p->text.at + i, "\u2581", strlen("\u2581"));
+        text[n] = mark ? ' ' : p->text.at[i];
+        i += mark ? strlen("\u2581") : 1;
+    }
+    return text;
+}
+
+static void test_gguf(void **unused)
+{
+    (void)unused;
+    static const struct {
+        const char *name;
+        int space_prefix;
+        int64_t bos, eos, unk, pad;
+    } cases[] = {{"LLaMA, legacy, llama", 1, 1, 2, 0, -1}, {"LLaMA, legacy, users", 1, 1, 2, 0, -1}, {"Gemma", 0, 2, 1, 3, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        er_err err = ER_ERR_INIT;
+        er_tokenizer *t = NULL;
+        json_t *entry = case_named(cases[i].name);
+        size_t n;
+        char *bytes = model_bytes(&n, model_of(entry));
+        er_pieces p;
+        OK(er_pieces_read(&p, bytes, n, &err));
+        char **tokens = calloc(p.count, sizeof *tokens);
+        float *scores = calloc(p.count, sizeof *scores);
+        int32_t *types = calloc(p.count, sizeof *types);
+        for (size_t k = 0; k < p.count; k++) {
+            tokens[k] = spelt(&p.at[k]);
+            int turn = !strcmp(tokens[k], "<start_of_turn>") || !strcmp(tokens[k], "<end_of_turn>");
+            types[k] = turn ? ER_PIECE_CONTROL : p.at[k].type; /* as the converter has it, too */
+            scores[k] = p.at[k].type == ER_PIECE_USER ? -1000 : p.at[k].score;
+        }
+        er_tokenizer_parts parts = {.model = "llama", .tokens = (const char *const *)tokens, .scores = scores, .types = types,
+                                    .token_count = (int64_t)p.count, .bos = cases[i].bos, .eos = cases[i].eos,
+                                    .unk = cases[i].unk, .pad = cases[i].pad, .add_bos = 1,
+                                    .add_space_prefix = cases[i].space_prefix};
+        OK(er_tokenizer_make(&t, &parts, &err));
+        assert_int_equal(check(t, entry), 0);
+        er_tokenizer_close(t);
+        for (size_t k = 0; k < p.count; k++) free(tokens[k]);
+        free(tokens);
+        free(scores);
+        free(types);
+        er_pieces_free(&p);
+        free(bytes);
+    }
 }
 
 /* --- what is not a tokenizer -------------------------------------------------------------------------------------- */
@@ -243,6 +341,37 @@ static void test_refused(void **unused)
     refused(ER_E_FORMAT, "'b'");
 }
 
+static void put_bytes(const char *bytes, size_t n) { write_file("tokenizer.model", bytes, n); }
+#define PUT_MODEL(bytes) put_bytes(bytes, sizeof(bytes) - 1)
+
+static void test_models_refused(void **unused)
+{
+    (void)unused;
+    clear_folder();
+    PUT_MODEL("");
+    refused(ER_E_UNSUPPORTED, "no BPE"); /* what names no kind is a unigram model */
+    PUT_MODEL("\x12\x02\x18\x02");
+    refused(ER_E_FORMAT, "'<unk>'");
+    PUT_MODEL("\x0A\x03\x0A\x01\x61\x12\x02\x18\x02");
+    refused(ER_E_FORMAT, "'<unk>'");
+    PUT_MODEL("\x0A\x03\x0A\x01\xFF\x12\x02\x18\x02");
+    refused(ER_E_FORMAT, "piece 0");
+    PUT_MODEL("\x0A\x03\x0A\x01\x00\x12\x02\x18\x02");
+    refused(ER_E_FORMAT, "piece 0");
+    PUT_MODEL("\x0A\x02\x10\x01");
+    refused(ER_E_FORMAT, "piece 0");
+    PUT_MODEL("\x0A\x03\x0A\x01\x61\x0A\x03\x0A\x01\x61\x12\x02\x18\x02");
+    refused(ER_E_FORMAT, "'a' is there twice");
+    PUT_MODEL("\x0A\x7F\x0A\x01");
+    refused(ER_E_FORMAT, "too early");
+    PUT_MODEL("\x0A\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF");
+    refused(ER_E_FORMAT, "too early");
+    PUT_MODEL("\x0B\x01");
+    refused(ER_E_FORMAT, "kind 3");
+    put("tokenizer_config.json", "{\"tokenizer_class\": \"GPT2Tokenizer\"}");
+    refused(ER_E_UNSUPPORTED, "tokenizer.model");
+}
+
 /* tokenizer.json is taken before all others. */
 static void test_json_first(void **unused)
 {
@@ -275,7 +404,7 @@ static int end(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_refused),
-                                       cmocka_unit_test(test_json_first)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_gguf), cmocka_unit_test(test_refused),
+                                       cmocka_unit_test(test_models_refused), cmocka_unit_test(test_json_first)};
     return cmocka_run_group_tests(tests, start, end);
 }
