@@ -166,7 +166,7 @@ static void say_who(root_state *s)
     er_text names = ER_TEXT_INIT;
     int number = er_signal_seen();
     if (!number || s->said) return;
-    if (!s->signalled) s->signalled = er_seconds();
+    if (!(s->signalled > 0)) s->signalled = er_seconds();
     if (er_seconds() - s->signalled < say_after) return;
     s->said = 1;
     if (!er_watch_owing(&names, NULL) && names.length)
