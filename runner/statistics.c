@@ -309,7 +309,8 @@ static int lock_store(const measuring *m, int *lock, er_err *err)
         }
         if (!told++) er_log(ER_LOG_INFO, "statistics: waiting for another run (%s)", held.text);
         if (er_signal_seen()) {
-            code = er_fail(err, ER_E_SIGNAL, "stopped by signal %d (%s)", er_signal_seen(), strsignal(er_signal_seen()));
+            int number = er_signal_seen();
+            code = er_fail(err, ER_E_SIGNAL, "stopped by signal %d (%s)", number, strsignal(number));
             break;
         }
         er_tick_wait();

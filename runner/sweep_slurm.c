@@ -90,8 +90,11 @@ static int put_command(er_text *t, const er_sweeping *s, const er_sweep_options 
                           "trap 'kill -USR1 $step 2>/dev/null' USR1 TERM # srun passes it to every rank\n"
                           "while wait $step; kill -0 $step 2>/dev/null; do :; done # a trap ends a wait early\n"
                           "wait $step; code=$?\n"
-                          "# 75: everything is saved, the point goes on when it is started again\n"
-                          "[ $code != 75 ] || scontrol requeue \"${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}\"\n"
+                          "# 75: everything is saved, the point goes on when it is started again. A preempted task is in\n"
+                          "# the queue already, and a cancelled one would come back to life\n"
+                          "state=$(scontrol -o show job \"$SLURM_JOB_ID\" | grep -o 'JobState=[A-Z]*')\n"
+                          "[ $code != 75 ] || [ \"$state\" != JobState=RUNNING ] ||\n"
+                          "    scontrol requeue \"${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}\"\n"
                           "exit $code\n", err);
 }
 

@@ -14,8 +14,8 @@ static const er_flag flags[] = {
     {"set", "KEY=VALUE", "overrides a key of the job file; may be repeated"},
     {"output", "md|csv|tex", "how the table is printed (also -o); default: text"},
     {"force", NULL, "measure statistics although there are too few tokens"},
-    {"pilot", "N", "edit and score the first N (whole batches) first; the run goes on from them if they pass --pilot-min"},
-    {"pilot-min", "[GROUP.METRIC=]X", "least mean that a pilot must reach; default metric: rewrite.success; may be repeated"},
+    {"pilot", "N", "edit and score the first N (whole batches); the run goes on from them if they pass --pilot-min"},
+    {"pilot-min", "[GROUP.METRIC=]X", "least mean that a pilot must reach, of rewrite.success by default; may be repeated"},
     {0},
 };
 

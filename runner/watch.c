@@ -59,7 +59,7 @@ static struct watch {
     double timeout, grace;
 } watch;
 
-/* --- the thread: one process, no MPI -------------------------------------------------------------------------------- */
+/* --- the thread: one process, no MPI ------------------------------------------------------------------------------ */
 
 /* No lock and no stdio here: the main thread may hang inside either. */
 static void end_hanging(const char *name, double seconds)
@@ -102,7 +102,7 @@ static void *watch_process(void *unused)
         if (er_signal_seen()) leaving += passed;
         if (watch.stop) break;
         if (grace > 0 && leaving > grace)
-            er_signal_leave("errata: the time after a signal is over (run.grace): leaving without the units in flight\n");
+            er_signal_leave("errata: the time after a signal is over (run.grace): leaving; units in flight are lost\n");
         if (timeout > 0 && still > timeout + quiet) end_hanging(name, still);
     }
     pthread_mutex_unlock(&watch.lock);
@@ -140,7 +140,7 @@ static void stop_thread(void)
     watch.threaded = 0;
 }
 
-/* --- messages ------------------------------------------------------------------------------------------------------- */
+/* --- messages ----------------------------------------------------------------------------------------------------- */
 
 static double pulse_every(void)
 {
@@ -199,7 +199,7 @@ static void end_silent(int rank)
     er_world_abort(watch.w, 1);
 }
 
-/* A quarter later than the rank itself would speak. Rank 1 judges rank 0; the others would, were rank 1 lost with it. */
+/* A quarter later than the rank itself would speak. Rank 1 judges rank 0; the others would, were rank 1 lost, too. */
 static void judge(double now)
 {
     double passed = now - watch.judged, every = pulse_every();
@@ -255,7 +255,7 @@ static void on_tick(void)
     if (now - watch.looked >= look_every || quiet > watch.known_quiet) look(now);
 }
 
-/* --- life ----------------------------------------------------------------------------------------------------------- */
+/* --- life --------------------------------------------------------------------------------------------------------- */
 
 static int meet(er_world *w, er_err *err)
 {

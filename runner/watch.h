@@ -5,9 +5,9 @@
  * Two watchers, because a stopped process cannot speak for itself. In each rank a thread, which never calls MPI, looks
  * at the count of ticks and waits (base/tick.h): when it has stood still for the time allowed, the thread says so and
  * ends the process, and the launcher ends the others. Between ranks small messages go from every rank to rank 0 and
- * back, ten in the time allowed, sent and read by the main thread wherever it ticks or waits (er_tick_wait): rank 0 ends the job when
- * a rank has not been heard of for that time, another rank does it for rank 0. Only time in which the watcher itself
- * was running counts, so that a suspended job is not taken for a hanging one. Clocks are monotonic. */
+ * back, ten in the time allowed, sent and read by the main thread wherever it ticks or waits (er_tick_wait): rank 0
+ * ends the job when a rank has not been heard of for that time, another rank does it for rank 0. Only time in which the
+ * watcher itself was running counts, so that a suspended job is not taken for a hanging one. Clocks are monotonic. */
 #ifndef ER_RUNNER_WATCH_H
 #define ER_RUNNER_WATCH_H
 

@@ -96,7 +96,8 @@ for how in second grace; do
         at=$(awk '/unit arrived/ { n++ } n == 3 { print $1; exit }' "$work/alone")
         export ERRATA_FAULT_RANK=0 ERRATA_FAULT=$at ERRATA_FAULT_HOW=hang ERRATA_FAULT_LOG=$log
         if [ $n = 0 ]; then set -- "$ERRATA"; else set -- mpirun -n $n "$ERRATA"; fi
-        "$@" run "$job" --set run.grace=$([ $how = grace ] && echo 1 || echo 0) >"$work/out" 2>&1 </dev/null &
+        grace=$([ $how = grace ] && echo 1 || echo 0)
+        "$@" run "$job" --set "run.grace=$grace" >"$work/out" 2>&1 </dev/null &
         pid=$!
         unset ERRATA_FAULT_RANK ERRATA_FAULT ERRATA_FAULT_HOW ERRATA_FAULT_LOG
         for ((t = 0; t < 100; t++)); do [ "$(tail -n 1 "$log" 2>/dev/null | cut -d' ' -f1)" = "$at" ] && break; sleep 0.1; done
