@@ -26,7 +26,8 @@ int er_cache_new(er_cache **out, const er_model *model, int64_t rows, const int6
 void er_cache_free(er_cache *cache);
 /* Positions 0..length-1 of `row` are read from base_row of base (which may be the same cache, holds the same layers and
  * has no base itself); the row's own positions follow them. Say so before anything is written to the row. base must
- * outlive the cache. */
+ * outlive the cache. The base's positions may be active in the same forward call as the row's: each block writes the
+ * keys and values of all active positions before any is read (model/prefix.h builds on it). */
 void er_cache_share(er_cache *cache, int64_t row, const er_cache *base, int64_t base_row, int64_t length);
 int64_t er_cache_bytes(const er_cache *cache);
 
