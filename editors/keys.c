@@ -18,7 +18,8 @@ typedef struct texts {
     int64_t layer;    /* where the tap listens */
     er_arena *arena;
     er_prefixes prefixes;
-    er_span *spans;   /* (rows + bases) */
+    er_span *spans;   /* (rows + bases) what is active */
+    int64_t *wanted;  /* (rows + bases) first position that is read behind the last block of a pass */
     float *x;         /* (tokens of all spans, d) */
     float *keys;      /* (rows, f): input of the down projection at the subject */
     float *outputs;   /* (count, d): its output at the plain texts, NULL where nobody asks */
@@ -72,6 +73,7 @@ static int texts_make(texts *t, const er_view *view, int64_t layer, const er_pro
     ER_TRY(er_arena_new(&t->arena, 0, err));
     ER_TRY(find_prefixes(t, err));
     ER_TRY(er_arena_take(t->arena, &t->spans, (size_t)(t->rows + t->prefixes.bases), err));
+    ER_TRY(er_arena_take(t->arena, &t->wanted, (size_t)(t->rows + t->prefixes.bases), err));
     ER_TRY(er_arena_take(t->arena, &t->x, (size_t)(er_prefixes_tokens(&t->prefixes) * t->d), err));
     ER_TRY(er_arena_take(t->arena, &t->keys, (size_t)(t->rows * t->f), err));
     ER_TRY(er_arena_take(t->arena, &t->streams, (size_t)(count * t->d), err));
@@ -106,14 +108,28 @@ static int listen(void *context, int64_t layer, enum er_matrix_id which, const f
     return 0;
 }
 
+/* Of each text the subject's last token is read; plain texts that go on through more blocks, `whole` != 0, and the bases
+ * they continue are wanted whole. */
+static void want(texts *t, int whole)
+{
+    const er_prefixes *p = &t->prefixes;
+    for (int64_t r = 0; r < t->rows; r++) t->wanted[r] = p->end[r] - 1;
+    for (int64_t r = t->rows; r < t->rows + p->bases; r++) t->wanted[r] = p->end[r];
+    for (int64_t i = 0, row = 0; whole && i < t->count; row += t->prompts[i].templates, i++) {
+        t->wanted[row] = 0;
+        if (p->base[row] >= 0) t->wanted[p->base[row]] = 0;
+    }
+}
+
 /* All texts through blocks 0 .. layer. */
-static int run_all(texts *t, const er_view *view, er_work *work, er_err *err)
+static int run_all(texts *t, const er_view *view, int64_t last, er_work *work, er_err *err)
 {
     er_cache *cache;
     er_tap tap = {.context = t, .forward = listen, .matrices = 1u << ER_MATRIX_DOWN};
     const int64_t rows = t->rows + t->prefixes.bases;
+    want(t, last > t->layer);
     ER_TRY(er_prefixes_cache(&cache, &t->prefixes, view->model, 0, t->layer + 1, err));
-    int code = er_forward(view, cache, t->spans, rows, t->x, 0, t->layer + 1, NULL, &tap, work, err);
+    int code = er_forward_wanted(view, cache, t->spans, rows, t->wanted, t->x, 0, t->layer + 1, &tap, work, err);
     er_cache_free(cache);
     return code;
 }
@@ -133,47 +149,35 @@ static int listen_plain(void *context, int64_t layer, enum er_matrix_id which, c
     return 0;
 }
 
-/* Only the plain texts and the bases they continue stay active, their tokens at the front of x. */
-static int keep_plain(texts *t, er_err *err)
+/* Only what run_all kept whole stays active, its tokens at the front of x. */
+static void keep_plain(texts *t)
 {
-    const int64_t rows = t->rows + t->prefixes.bases;
-    uint8_t *kept = NULL;
-    ER_TRY(er_arena_take(t->arena, &kept, (size_t)rows, err));
-    memset(kept, 0, (size_t)rows);
-    for (int64_t i = 0, row = 0; i < t->count; row += t->prompts[i].templates, i++) {
-        kept[row] = 1;
-        if (t->prefixes.base[row] >= 0) kept[t->prefixes.base[row]] = 1;
-    }
     float *from = t->x, *to = t->x;
-    for (int64_t r = 0; r < rows; r++) {
+    for (int64_t r = 0; r < t->rows + t->prefixes.bases; r++) {
         const int64_t floats = t->spans[r].count * t->d;
-        if (kept[r]) {
+        if (t->wanted[r]) {
+            t->spans[r].count = 0;
+        } else {
             memmove(to, from, (size_t)floats * sizeof *to);
             to += floats;
-        } else {
-            t->spans[r].count = 0;
         }
         from += floats;
     }
-    return 0;
 }
 
 /* The plain texts run on through blocks layer+1 .. last. */
 static int run_plain(texts *t, const er_view *view, int64_t last, er_work *work, er_err *err)
 {
-    if (last == t->layer) {
-        take_plain(t, t->streams, t->x);
-        return 0;
-    }
     er_cache *cache;
     plain_listener plain = {t, last};
     er_tap tap = {.context = &plain, .forward = listen_plain, .matrices = 1u << ER_MATRIX_DOWN};
     const int64_t rows = t->rows + t->prefixes.bases;
-    ER_TRY(keep_plain(t, err));
+    keep_plain(t);
+    want(t, 0);
     ER_TRY(er_prefixes_cache(&cache, &t->prefixes, view->model, t->layer + 1, last + 1, err));
-    int code = er_forward(view, cache, t->spans, rows, t->x, t->layer + 1, last + 1, NULL, &tap, work, err);
+    int code = er_forward_wanted(view, cache, t->spans, rows, t->wanted, t->x, t->layer + 1, last + 1, &tap, work,
+                                 err);
     er_cache_free(cache);
-    take_plain(t, t->streams, t->x);
     return code;
 }
 
@@ -188,8 +192,9 @@ static double mean_at(const float *rows, int64_t f, int64_t first, int64_t end, 
 static int memit_chunk(texts *t, const er_view *view, int64_t last, float *keys, er_work *work, er_err *err)
 {
     int64_t row = 0;
-    ER_TRY(run_all(t, view, work, err));
-    ER_TRY(run_plain(t, view, last, work, err));
+    ER_TRY(run_all(t, view, last, work, err));
+    if (last > t->layer) ER_TRY(run_plain(t, view, last, work, err));
+    take_plain(t, t->streams, t->x);
     for (int64_t i = 0; i < t->count; i++) {
         int64_t n = t->prompts[i].templates;
         const float *own = t->keys + row * t->f, *rest = t->outputs ? t->outputs : t->streams;
@@ -205,7 +210,7 @@ static int memit_chunk(texts *t, const er_view *view, int64_t last, float *keys,
 static int rome_chunk(texts *t, const er_view *view, float *keys, er_work *work, er_err *err)
 {
     int64_t row = 0;
-    ER_TRY(run_all(t, view, work, err));
+    ER_TRY(run_all(t, view, t->layer, work, err));
     for (int64_t i = 0; i < t->count; i++) {
         int64_t n = t->prompts[i].templates;
         const float *own = t->keys + row * t->f;

@@ -120,16 +120,20 @@ static int keep_base(er_lanes *l, const float *x, const int64_t *first, er_err *
     const er_prefixes *p = &l->prefixes;
     const int64_t rows = p->texts + p->bases;
     int64_t t = 0;
+    int64_t *end = NULL; /* nobody reads the streams of these positions behind the last block */
     float *earlier = NULL, *to = l->x_base;
+    ER_TRY(er_arena_take(l->arena, &end, (size_t)rows, err));
     for (int64_t r = 0; r < l->rows; to += active(l, r) * d, r++)
         memcpy(to, x + (first[r] + l->start[r] - p->length[r]) * d, (size_t)(active(l, r) * d) * sizeof *x);
-    for (int64_t r = 0; r < rows; t += l->spans[r].count, r++)
-        l->spans[r] = (er_span){r, p->length[r], (r < l->rows ? l->start[r] : p->end[r]) - p->length[r]};
+    for (int64_t r = 0; r < rows; t += l->spans[r].count, r++) {
+        end[r] = r < l->rows ? l->start[r] : p->end[r];
+        l->spans[r] = (er_span){r, p->length[r], end[r] - p->length[r]};
+    }
     ER_TRY(er_alloc(&earlier, (size_t)(t * d), err));
     t = 0;
     for (int64_t r = 0; r < rows; t += l->spans[r].count, r++)
         memcpy(earlier + t * d, x + first[r] * d, (size_t)(l->spans[r].count * d) * sizeof *x);
-    int code = er_forward(l->view, l->cache, l->spans, rows, earlier, l->from, top, NULL, NULL, l->work, err);
+    int code = er_forward_wanted(l->view, l->cache, l->spans, rows, end, earlier, l->from, top, NULL, l->work, err);
     er_free(earlier);
     return code;
 }

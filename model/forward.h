@@ -81,6 +81,11 @@ int er_embed_text(const er_model *model, float *x, const int32_t *ids, int64_t t
 int er_forward(const er_view *view, er_cache *cache, const er_span *spans, int64_t span_count, float *x, int64_t from,
                int64_t to, er_tape *tape, const er_tap *tap, er_work *work, er_err *err);
 
+/* Of block `layer` only what later positions read: the active tokens' keys and values, from the stream x (T, d) before
+ * the block, which stays as it is. All that a position needs of the last block of a pass when nobody reads it there. */
+int er_forward_keys(const er_view *view, er_cache *cache, const er_span *spans, int64_t span_count, const float *x,
+                    int64_t layer, er_work *work, er_err *err);
+
 /* x_grad (T, d): gradient of a loss with respect to the stream after block to-1, in; with respect to the stream
  * before block `from` (= after block from-1), out. Same spans and cache as the taped forward. Gradients reach active
  * positions only: K and V of earlier positions are constants. */

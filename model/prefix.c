@@ -151,3 +151,39 @@ int er_prefixes_embed(const er_prefixes *p, const er_model *model, float *x, er_
     }
     return 0;
 }
+
+/* Takes positions before wanted[s] out of spans and x; they are `rest`, their stream rest_x. */
+static void part(er_span *spans, int64_t span_count, const int64_t *wanted, float *x, int64_t d, er_span *rest,
+                 float *rest_x)
+{
+    float *kept = x;
+    for (int64_t s = 0; s < span_count; s++) {
+        const int64_t all = spans[s].count, before = wanted[s] - spans[s].start;
+        const int64_t out = before < 0 ? 0 : before < all ? before : all;
+        rest[s] = (er_span){spans[s].row, spans[s].start, out};
+        memcpy(rest_x, x, (size_t)(out * d) * sizeof *x);
+        memmove(kept, x + out * d, (size_t)((all - out) * d) * sizeof *x);
+        spans[s].start += out;
+        spans[s].count -= out;
+        kept += spans[s].count * d;
+        rest_x += out * d;
+        x += all * d;
+    }
+}
+
+int er_forward_wanted(const er_view *view, er_cache *cache, er_span *spans, int64_t span_count, const int64_t *wanted,
+                      float *x, int64_t from, int64_t to, const er_tap *tap, er_work *work, er_err *err)
+{
+    const int64_t d = view->model->config.hidden;
+    er_span *rest = NULL;
+    float *rest_x = NULL;
+    if (from < to) ER_TRY(er_forward(view, cache, spans, span_count, x, from, to - 1, NULL, tap, work, err));
+    int code = er_alloc(&rest, (size_t)span_count, err);
+    if (!code) code = er_alloc(&rest_x, (size_t)(er_spans_tokens(spans, span_count) * d), err);
+    if (!code) part(spans, span_count, wanted, x, d, rest, rest_x);
+    if (!code && from < to) code = er_forward_keys(view, cache, rest, span_count, rest_x, to - 1, work, err);
+    if (!code && from < to) code = er_forward(view, cache, spans, span_count, x, to - 1, to, NULL, tap, work, err);
+    er_free(rest);
+    er_free(rest_x);
+    return code;
+}

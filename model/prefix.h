@@ -39,4 +39,10 @@ void er_prefixes_spans(const er_prefixes *p, er_span *spans);
 /* x (tokens, d): embeddings of the rows' spans as er_prefixes_spans has them. */
 int er_prefixes_embed(const er_prefixes *p, const er_model *model, float *x, er_err *err);
 
+/* Blocks [from, to) over spans of a cache, of which the stream after block to-1 is wanted only at positions wanted[s] and
+ * later of span s: the others leave their keys and values in the last block and go. The last block's taps see the wanted
+ * positions, and on success spans and x hold these alone. */
+int er_forward_wanted(const er_view *view, er_cache *cache, er_span *spans, int64_t span_count, const int64_t *wanted,
+                      float *x, int64_t from, int64_t to, const er_tap *tap, er_work *work, er_err *err);
+
 #endif
