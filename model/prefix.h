@@ -25,7 +25,8 @@ typedef struct er_prefixes {
 } er_prefixes;
 
 /* Text i has count[i] ids at ids[i], of which the first most[i] <= count[i] may run in a base (most NULL: none may).
- * The arrays come from the arena; ids[i] must outlive them. Time grows with the square of the texts that begin alike. */
+ * The arrays come from the arena; ids[i] must outlive them. Time grows with the square of the texts that begin
+ * alike. */
 int er_prefixes_find(er_prefixes *out, const int32_t *const *ids, const int64_t *count, const int64_t *most,
                      int64_t texts, er_arena *arena, er_err *err);
 
@@ -39,9 +40,9 @@ void er_prefixes_spans(const er_prefixes *p, er_span *spans);
 /* x (tokens, d): embeddings of the rows' spans as er_prefixes_spans has them. */
 int er_prefixes_embed(const er_prefixes *p, const er_model *model, float *x, er_err *err);
 
-/* Blocks [from, to) over spans of a cache, of which the stream after block to-1 is wanted only at positions wanted[s] and
- * later of span s: the others leave their keys and values in the last block and go. The last block's taps see the wanted
- * positions, and on success spans and x hold these alone. */
+/* Blocks [from, to) over spans of a cache, of which the stream after block to-1 is wanted only at positions wanted[s]
+ * and later of span s: the others leave their keys and values in the last block and go. The last block's taps see the
+ * wanted positions, and on success spans and x hold these alone. */
 int er_forward_wanted(const er_view *view, er_cache *cache, er_span *spans, int64_t span_count, const int64_t *wanted,
                       float *x, int64_t from, int64_t to, const er_tap *tap, er_work *work, er_err *err);
 

@@ -270,6 +270,32 @@ static void run_rows(const shared_rig *s, const er_prefixes *p, float *streams, 
     er_cache_free(cache);
 }
 
+/* The streams at positions from `from` on, when nothing else is wanted. */
+static void run_wanted(const shared_rig *s, const er_prefixes *p, float *streams)
+{
+    er_err err = ER_ERR_INIT;
+    const er_model *m = s->r->model;
+    const int64_t d = m->config.hidden;
+    float *x = floats((size_t)(er_prefixes_tokens(p) * d));
+    int64_t wanted[2 * ROWS], t = 0;
+    er_span spans[2 * ROWS];
+    er_cache *cache;
+    for (int64_t r = 0; r < p->texts + p->bases; r++) wanted[r] = r < ROWS ? rows[r].from : p->end[r];
+    OK(er_prefixes_cache(&cache, p, m, 0, m->config.layers, &err));
+    OK(er_prefixes_embed(p, m, x, &err));
+    er_prefixes_spans(p, spans);
+    OK(er_forward_wanted(&s->r->view, cache, spans, p->texts + p->bases, wanted, x, 0, m->config.layers, NULL,
+                         s->r->work, &err));
+    for (int64_t i = 0; i < ROWS; t += spans[i++].count) {
+        assert_int_equal(spans[i].start, rows[i].from);
+        assert_int_equal(spans[i].start + spans[i].count, rows[i].count);
+        memcpy(streams + (i * LENGTH + rows[i].from) * d, x + t * d, (size_t)(spans[i].count * d) * sizeof *x);
+    }
+    for (int64_t b = ROWS; b < p->texts + p->bases; b++) assert_int_equal(spans[b].count, 0);
+    er_free(x);
+    er_cache_free(cache);
+}
+
 static void shared_equals_alone(rig *r)
 {
     shared_rig s;
@@ -282,6 +308,12 @@ static void shared_equals_alone(rig *r)
     }
     run_rows(&s, &s.alone, alone[0], alone[1], alone[2]);
     run_rows(&s, &s.shared, shared[0], shared[1], shared[2]);
+    for (int k = 0; k < 2; k++) {
+        float *wanted = floats(n);
+        run_wanted(&s, k ? &s.shared : &s.alone, wanted);
+        assert_memory_equal(wanted, alone[0], n * sizeof *wanted);
+        er_free(wanted);
+    }
     for (int k = 0; k < 3; k++) {
         double sum = 0;
         for (size_t i = 0; i < n; i++) sum += (double)(alone[k][i] * alone[k][i]);
