@@ -42,6 +42,8 @@ int er_store_moment(er_store *s, const er_stats_key *key, er_moment *out, int *f
 int er_store_put_moment(er_store *s, const er_stats_key *key, const er_moment *m, er_err *err);
 int er_store_eigen(er_store *s, const er_stats_key *key, er_eigen *out, int *found, er_err *err);
 int er_store_put_eigen(er_store *s, const er_stats_key *key, const er_eigen *e, er_err *err);
+/* FOLDER/moment-L05-....h5 (or eigen-), to be er_freed: where the object of a key stands. */
+int er_store_path(char **out, const char *folder, const er_stats_key *key, int eigen, er_err *err);
 /* Content hashes of stored data, for a run's inputs.json. found as above. */
 int er_store_hash(er_store *s, const er_stats_key *key, int eigen, er_hash *out, int *found, er_err *err);
 
