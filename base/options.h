@@ -40,6 +40,7 @@ enum er_option_flag {
     ER_OPT_EXECUTION = 1, /* not part of the content hash (the run: group, out) */
     ER_OPT_EXTENDS = 2,   /* content, but not part of the run's identity: count, score.* */
     ER_OPT_REQUIRED = 4,
+    ER_OPT_SOLVE = 8, /* a method's key that its solve alone reads: targets do not depend on it */
 };
 
 typedef struct er_option {

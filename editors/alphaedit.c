@@ -12,13 +12,13 @@ static const double threshold_preset = 0.02;
 
 static const er_option rows[] = {
     ER_HYPER_ROWS("4, 5, 6, 7, 8", "25", "0.5", "0.5", "0.75"),
-    {"nullspace_threshold", ER_OPT_DOUBLE, offsetof(er_hyper, nullspace_threshold), THRESHOLD_TEXT, 0, 1e12, NULL, 0,
-     "P keeps eigenvectors with an eigenvalue below; 0, or left at its default, gives way to the two below"},
-    {"nullspace_rank", ER_OPT_INT, offsetof(er_hyper, nullspace_rank), "0", 0, 1e9, NULL, 0,
+    {"nullspace_threshold", ER_OPT_DOUBLE, offsetof(er_hyper, nullspace_threshold), THRESHOLD_TEXT, 0, 1e12, NULL,
+     ER_OPT_SOLVE, "P keeps eigenvectors with an eigenvalue below; 0, or left at its default, gives way to the two below"},
+    {"nullspace_rank", ER_OPT_INT, offsetof(er_hyper, nullspace_rank), "0", 0, 1e9, NULL, ER_OPT_SOLVE,
      "P keeps so many eigenvectors with the smallest eigenvalues; 0: not used"},
-    {"nullspace_energy", ER_OPT_DOUBLE, offsetof(er_hyper, nullspace_energy), "0", 0, 1, NULL, 0,
+    {"nullspace_energy", ER_OPT_DOUBLE, offsetof(er_hyper, nullspace_energy), "0", 0, 1, NULL, ER_OPT_SOLVE,
      "P keeps the smallest eigenvalues up to this share of their sum; 0: not used"},
-    {"L2", ER_OPT_DOUBLE, offsetof(er_hyper, L2), "1", 0, 1e12, NULL, 0,
+    {"L2", ER_OPT_DOUBLE, offsetof(er_hyper, L2), "1", 0, 1e12, NULL, ER_OPT_SOLVE,
      "ridge beside the keys' Gram matrix (the authors' files say 10)"},
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "editors/editor.h"
 
+#include "base/memory.h"
 #include "base/text.h"
 #include "editors/alphaedit.h"
 #include "editors/memit.h"
@@ -28,4 +29,26 @@ int er_editor_find(const er_editor **out, const char *name, er_err *err)
     const char *near = er_nearest(name, names, EDITORS);
     return near ? er_fail(err, ER_E_INPUT, "unknown method '%s', did you mean '%s'?", name, near)
                 : er_fail(err, ER_E_INPUT, "unknown method '%s'; there are rome, memit and alphaedit", name);
+}
+
+int er_editor_hash_target(er_hasher *h, const er_editor *editor, const er_option_table *rows, const er_hyper *hyper,
+                          er_err *err)
+{
+    int shared = editor->target == er_memit_target; /* one optimisation for several methods */
+    er_option *kept = NULL;
+    er_option_table table = *rows;
+    ER_TRY(er_alloc(&kept, rows->count, err));
+    table.rows = kept;
+    table.count = 0;
+    for (size_t i = 0; i < rows->count; i++) {
+        const er_option *row = &rows->rows[i];
+        if (row->flags & ER_OPT_SOLVE) continue;
+        if (shared && row->type == ER_OPT_INT_LIST && !strcmp(row->key, "layers")) continue;
+        kept[table.count++] = *row;
+    }
+    er_hasher_text(h, shared ? "memit" : editor->name);
+    er_hasher_number(h, shared ? hyper->layers.at[hyper->layers.count - 1] : -1);
+    er_options_hash(h, &table, 1, 0);
+    er_free(kept);
+    return 0;
 }

@@ -112,5 +112,10 @@ typedef struct er_editor {
 /* By name; unknown: ER_E_INPUT with the nearest name. */
 int er_editor_find(const er_editor **out, const char *name, er_err *err);
 const er_editor *er_editor_at(int64_t index); /* NULL behind the last */
+/* Into h: what of the method and its hyperparameters decides a target, so that runs which differ elsewhere (in rows of
+ * ER_OPT_SOLVE, in layers before the last of a method that sets the last one's stream) share targets. rows: of the
+ * method's options, filled. */
+int er_editor_hash_target(er_hasher *h, const er_editor *editor, const er_option_table *rows, const er_hyper *hyper,
+                          er_err *err);
 
 #endif

@@ -21,7 +21,7 @@ typedef struct texts {
     float *x;         /* (tokens, d) */
     float *keys;      /* (rows, f): input of the down projection at the subject */
     float *outputs;   /* (count, d): its output at the plain texts, NULL where nobody asks */
-    int64_t last;     /* where run_plain listens */
+    int64_t last;     /* where the plain texts' outputs are taken when they have run on */
 } texts;
 
 static void texts_free(texts *t)

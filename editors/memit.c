@@ -14,7 +14,7 @@ enum { CHUNK = 256 }; /* keys that are widened at a time */
 
 static const er_option rows[] = {
     ER_HYPER_ROWS("4, 5, 6, 7, 8", "25", "0.5", "1e-3", "4"),
-    {"mom2_update_weight", ER_OPT_DOUBLE, offsetof(er_hyper, mom2_update_weight), "15000", 0, 1e12, NULL, 0,
+    {"mom2_update_weight", ER_OPT_DOUBLE, offsetof(er_hyper, mom2_update_weight), "15000", 0, 1e12, NULL, ER_OPT_SOLVE,
      "lambda: how many average keys the update preserves"},
 };
 

@@ -12,7 +12,8 @@
 
 extern const er_editor er_editor_memit;
 
-/* Shared by the methods that set the stream after the last edited block: keys of f + d floats (editors/keys.h). */
+/* Shared by the methods that set the stream after the last edited block (or the output of its edited matrix, where a norm
+ * follows: editors/target.h): keys of f + d floats (editors/keys.h). */
 int64_t er_memit_key_floats(const er_config *config);
 int er_memit_target(const er_edit_context *edit, const er_view *view, const er_prompt *prompts, int64_t count,
                     er_target *out, er_work *work, er_err *err);

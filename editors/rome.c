@@ -11,7 +11,7 @@
 
 static const er_option rows[] = {
     ER_HYPER_ROWS("5", "25", "0.5", "1e-3", "4"),
-    {"mom2_adjustment", ER_OPT_BOOL, offsetof(er_hyper, mom2_adjustment), "true", 0, 0, NULL, 0,
+    {"mom2_adjustment", ER_OPT_BOOL, offsetof(er_hyper, mom2_adjustment), "true", 0, 0, NULL, ER_OPT_SOLVE,
      "u = C^-1 k as published; EasyEdit's files say false: u = k"},
     {"context_template_length_params", ER_OPT_INT_LIST, offsetof(er_hyper, context_template_length_params),
      "5, 10, 10, 10", 0, 0, NULL, 0, "sampled prefix texts as pairs: tokens, texts"},

@@ -69,7 +69,9 @@ typedef struct er_job {
     struct {
         int format; /* er_job_format */
         const char *path;
-        int64_t skip;
+        int64_t skip;  /* with the records for tuning */
+        int64_t tune;  /* the row behind data.tune, 0 once it is settled; read `tuned` instead */
+        int64_t tuned; /* records for tuning, which end where skip ends */
         int64_t count;   /* records to edit; 0: all */
         const char *ids; /* NULL: all records */
         int order;       /* er_job_order; settled by er_job_read */
@@ -111,6 +113,7 @@ typedef struct er_job {
     struct {
         int64_t unit, shards;
         int64_t memory; /* bytes */
+        const char *cache; /* NULL: none */
     } run;
     const char *out;
 

@@ -95,8 +95,17 @@ static int check_moments(er_job_reader *r)
     return 0;
 }
 
+/* The records for tuning are skipped by every run of the job. */
+static void settle_tuning(er_job *job)
+{
+    job->data.tuned = job->data.tune;
+    job->data.skip += job->data.tune;
+    job->data.tune = 0;
+}
+
 int er_job_check(er_job_reader *r)
 {
+    settle_tuning(r->job);
     ER_TRY(check_choices(r));
     ER_TRY(check_batch(r));
     return check_moments(r);

@@ -14,6 +14,7 @@ static int is_silent(const er_job *job, const char *key)
         int silent;
     } rules[] = {
         {"editor.hparams", 1},
+        {"data.tune", 1}, /* part of data.skip */
         {"edit.batch", job->edit.mode == ER_JOB_BATCH},
         {"data.order", job->data.order == ER_JOB_ORDER_SHUFFLE},
         {"data.order.shuffle", job->data.order != ER_JOB_ORDER_SHUFFLE},

@@ -27,6 +27,8 @@ const er_option er_job_rows[] = {
      .flags = ER_OPT_REQUIRED, .help = "layout of the data file"},
     {"data.path", ER_OPT_PATH, AT(data.path), NULL, .flags = ER_OPT_REQUIRED, .help = "the facts to edit"},
     {"data.skip", ER_OPT_INT, AT(data.skip), "0", COUNT, .help = "records left out at the start, after order and ids"},
+    {"data.tune", ER_OPT_INT, AT(data.tune), "0", COUNT, .flags = ER_OPT_EXECUTION, /* settled: part of data.skip */
+     .help = "records behind skip that are kept for tuning (errata sweep) and never reported"},
     {"data.count", ER_OPT_INT, AT(data.count), "100", COUNT, .flags = ER_OPT_EXTENDS,
      .help = "records to edit; 0: all. A larger count extends a run"},
     {"data.ids", ER_OPT_PATH, AT(data.ids), NULL, .help = "a file of case ids: only these are edited"},
@@ -75,6 +77,8 @@ const er_option er_job_rows[] = {
      .help = "ranks that share one model; never changes results"},
     {"run.memory", ER_OPT_BYTES, AT(run.memory), "256MB", .low = 1e6, .high = HUGE_VAL, .flags = ER_OPT_EXECUTION,
      .help = "working memory of a rank beside the weights"},
+    {"run.cache", ER_OPT_PATH, AT(run.cache), NULL, .flags = ER_OPT_EXECUTION,
+     .help = "folder of results that runs share: scores of, and targets on, the unedited model; never changes results"},
     {"out", ER_OPT_PATH, AT(out), "runs", .flags = ER_OPT_EXECUTION, .help = "folder of the runs"},
 };
 const size_t er_job_row_count = sizeof er_job_rows / sizeof *er_job_rows;

@@ -25,7 +25,8 @@ static const er_option rows[] = {
      .help = "tuning facts that the points of each rung edit, ascending"},
     {"halving.keep", ER_OPT_TEXT, AT(keep_text), "1/3", .help = "share of a rung's points that the next one takes"},
     {"random.count", ER_OPT_INT, AT(random_count), "0", .low = 0, .high = ER_SWEEP_MOST, .help = "points drawn"},
-    {"random.seed", ER_OPT_INT, AT(random_seed), "1", .low = 0, .high = 9007199254740992.0, .help = "seed of the draws"},
+    {"random.seed", ER_OPT_INT, AT(random_seed), "1", .low = 0, .high = 9007199254740992.0,
+     .help = "seed of the draws"},
 };
 
 /* --- places and messages ----------------------------------------------------------------------------------------- */
@@ -228,8 +229,8 @@ static int unknown(const er_sweep_reader *r, const er_yaml *c, const char *group
     for (size_t i = 0; !code && i < count; i++)
         code = er_text_format(&list, r->err, "%s%s", i ? ", " : "", names[i]);
     if (!code && near)
-        code = er_sweep_fail(r, c->line, c->column, "unknown key '%s%.100s', did you mean '%s%s'?", group, c->key, group,
-                             near);
+        code = er_sweep_fail(r, c->line, c->column, "unknown key '%s%.100s', did you mean '%s%s'?", group, c->key,
+                             group, near);
     if (!code)
         code = er_sweep_fail(r, c->line, c->column, "unknown key '%s%.100s', expected one of %s", group, c->key,
                              list.at);
@@ -354,7 +355,8 @@ static int read_sweep(er_sweep_reader *r, const char *const *sets)
     er_yaml *root = NULL;
     ER_TRY(find_folder(r));
     ER_TRY(er_yaml_read(&root, s->path, r->arena, r->err));
-    if (!root) return er_fail(r->err, ER_E_INPUT, "%s:1:1: empty, expected a mapping with the keys of a sweep", s->path);
+    if (!root)
+        return er_fail(r->err, ER_E_INPUT, "%s:1:1: empty, expected a mapping with the keys of a sweep", s->path);
     ER_TRY(er_options_defaults(&r->table, r->arena, r->err));
     ER_TRY(read_top(r, root));
     ER_TRY(er_options_required(&r->table, 1, s->path, r->err));

@@ -16,10 +16,18 @@ static int read_real(double *out, const json_t *rope, const char *where, const c
     return 0;
 }
 
+/* The factor by which frequencies are divided: they only become smaller, so that angles stay within the tables' range. */
+static int read_factor(er_config *c, const json_t *rope, const char *where, const char *path, er_err *err)
+{
+    ER_TRY(read_real(&c->rope_factor, rope, where, "factor", path, err));
+    if (c->rope_factor >= 1) return 0;
+    return er_fail(err, ER_E_FORMAT, "%s: %s.factor is %g, expected 1 or more", path, where, c->rope_factor);
+}
+
 static int read_llama3(er_config *c, const json_t *rope, const char *where, const char *path, er_err *err)
 {
     double original = 0;
-    ER_TRY(read_real(&c->rope_factor, rope, where, "factor", path, err));
+    ER_TRY(read_factor(c, rope, where, path, err));
     ER_TRY(read_real(&c->rope_low, rope, where, "low_freq_factor", path, err));
     ER_TRY(read_real(&c->rope_high, rope, where, "high_freq_factor", path, err));
     ER_TRY(read_real(&original, rope, where, "original_max_position_embeddings", path, err));
@@ -44,7 +52,7 @@ static int read_object(er_config *c, const json_t *rope, const char *where, cons
     if (strcmp(name, "llama3") == 0) return read_llama3(c, rope, where, path, err);
     if (strcmp(name, "linear") == 0) {
         c->rope_scaling = ER_ROPE_LINEAR;
-        return read_real(&c->rope_factor, rope, where, "factor", path, err);
+        return read_factor(c, rope, where, path, err);
     }
     return er_fail(err, ER_E_UNSUPPORTED, "%s: %s.rope_type: \"%.100s\" is not supported, only default, linear, llama3",
                    path, where, name);

@@ -49,7 +49,7 @@ double er_norm64(const float *a, int64_t n);               /* sqrt of the sum of
 void er_add(float *y, const float *x, int64_t n);          /* y += x */
 void er_axpy(float *y, float a, const float *x, int64_t n); /* y = fma(a, x, y) */
 
-/* RMSNorm: y = gain * (x / sqrt(mean(x^2) + eps)), (m, n). */
+/* RMSNorm: y = gain * (x / sqrt(mean(x^2) + eps)), (m, n); y may be x. */
 void er_rms_norm(float *y, const float *x, const float *gain, int64_t m, int64_t n, float eps);
 /* x_grad = a/r - x (a.x)/(n r^3), a = gain*y_grad, r = sqrt(mean(x^2)+eps); written, or added when accumulate != 0. */
 void er_rms_norm_back(float *x_grad, const float *y_grad, const float *x, const float *gain, int64_t m, int64_t n,

@@ -7,10 +7,10 @@
 
 /* Before a loop whose arrays may be the same array, but never shifted against each other: without a word the compiler
  * would leave such calls to a scalar copy of the loop. clang warns where it then cannot vectorise: the portable set has
- * fma as a call. */
+ * fma as a call, and UBSan's checks stand in the loop. */
 #if !defined(__clang__)
 #define ER_EACH _Pragma("GCC ivdep")
-#elif ER_ISA
+#elif ER_ISA && !__has_feature(undefined_behavior_sanitizer)
 #define ER_EACH _Pragma("clang loop vectorize(assume_safety)")
 #else
 #define ER_EACH

@@ -17,10 +17,19 @@ typedef struct er_tokenizer er_tokenizer;
 int er_tokenizer_open(er_tokenizer **out, const char *path, er_err *err);
 /* The same from n bytes of JSON; bos is the template's first id, or -1. name is put in front of errors. */
 int er_tokenizer_parse(er_tokenizer **out, const char *json, size_t n, const char *name, er_err *err);
-/* The tokenizer of a model's folder: tokenizer.json where there is one, otherwise vocab.json + merges.txt as Hugging
- * Face's fast tokenizer of tokenizer_config.json's tokenizer_class (GPT-2's where none is named) would be made of
- * them, with special_tokens_map.json and added_tokens.json. ER_E_IO naming what was looked for when none is there. */
+/* The tokenizer of a model's folder: tokenizer.json where there is one, otherwise vocab.json + merges.txt, or
+ * SentencePiece's tokenizer.model (BPE), as Hugging Face's fast tokenizer of tokenizer_config.json's tokenizer_class
+ * would be made of them, with special_tokens_map.json and added_tokens.json: GPT2Tokenizer (where no class is named),
+ * CodeGenTokenizer and Qwen2Tokenizer; LlamaTokenizer (where none is named) and GemmaTokenizer. Another class is
+ * ER_E_UNSUPPORTED; ER_E_IO naming what was looked for when none is there. A tokenizer.json is taken as it is: what
+ * tokenizer_config.json says of BOS and EOS names those ids and changes no template. */
 int er_tokenizer_open_folder(er_tokenizer **out, const char *folder, er_err *err);
+/* The same from the bytes of vocab.json, merges.txt and tokenizer_config.json (config_bytes 0: absent). */
+int er_tokenizer_parse_vocab(er_tokenizer **out, const char *vocab, size_t vocab_bytes, const char *merges,
+                             size_t merges_bytes, const char *config, size_t config_bytes, er_err *err);
+/* The same from the bytes of SentencePiece's tokenizer.model. */
+int er_tokenizer_parse_pieces(er_tokenizer **out, const char *bytes, size_t n, const char *config, size_t config_bytes,
+                              er_err *err);
 /* From parts, as GGUF carries them. tokenizer.ggml.model "gpt2" (NULL means that, too): tokens, their types (3 =
  * control, special; 4 = user-defined), merges "a b" in rank order; pre is the pre-tokenizer's name ("smollm", "gpt-2",
  * "llama-bpe", "qwen2"). "llama", a SentencePiece vocabulary: tokens, scores and types (2 = unknown, 6 = byte

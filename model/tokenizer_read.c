@@ -65,7 +65,7 @@ static int read_merges(er_tokenizer *t, const json_t *merges, er_err *err)
     return 0;
 }
 
-static int read_model(er_tokenizer *t, json_t *model, er_err *err)
+static int read_model(er_tokenizer *t, json_t *model, const float *scores, er_err *err)
 {
     const char *text;
     json_t *id;
@@ -73,7 +73,8 @@ static int read_model(er_tokenizer *t, json_t *model, er_err *err)
     json_object_foreach(json_object_get(model, "vocab"), text, id)
         ER_TRY(er_tokenizer_put(t, json_integer_value(id), text, strlen(text), 1, err));
     ER_TRY(er_tokenizer_index(t, err));
-    ER_TRY(read_merges(t, json_object_get(model, "merges"), err));
+    ER_TRY(scores ? er_tokenizer_score_merges(t, scores, err)
+                  : read_merges(t, json_object_get(model, "merges"), err));
     t->byte_fallback = json_is_true(json_object_get(model, "byte_fallback"));
     t->fuse_unknown = json_is_true(json_object_get(model, "fuse_unk"));
     t->ignore_merges = json_is_true(json_object_get(model, "ignore_merges"));
@@ -115,9 +116,9 @@ static int read_added(er_tokenizer *t, const json_t *list, er_err *err)
 
 /* --- the file ----------------------------------------------------------------------------------------------------- */
 
-static int fill(er_tokenizer *t, json_t *root, er_err *err)
+static int fill(er_tokenizer *t, json_t *root, const float *scores, er_err *err)
 {
-    ER_TRY(read_model(t, json_object_get(root, "model"), err));
+    ER_TRY(read_model(t, json_object_get(root, "model"), scores, err));
     ER_TRY(read_added(t, json_object_get(root, "added_tokens"), err));
     ER_TRY(er_component_normalizer(t, json_object_get(root, "normalizer"), err));
     ER_TRY(er_component_pieces(t, json_object_get(root, "pre_tokenizer"), err));
@@ -127,7 +128,7 @@ static int fill(er_tokenizer *t, json_t *root, er_err *err)
     return er_tokenizer_finish(t, err);
 }
 
-static int read_root(er_tokenizer **out, json_t *root, size_t n, er_err *err)
+int er_tokenizer_from_root(er_tokenizer **out, json_t *root, const float *scores, size_t n, er_err *err)
 {
     json_t *model = json_object_get(root, "model"), *vocab = json_object_get(model, "vocab");
     const char *type = json_string_value(json_object_get(model, "type"));
@@ -139,7 +140,7 @@ static int read_root(er_tokenizer **out, json_t *root, size_t n, er_err *err)
     er_tokenizer *t = NULL;
     ER_TRY(count_ids(&size, vocab, json_object_get(root, "added_tokens"), n, err));
     ER_TRY(er_tokenizer_new(&t, size, err));
-    int code = fill(t, root, err);
+    int code = fill(t, root, scores, err);
     if (code)
         er_tokenizer_close(t);
     else
@@ -158,7 +159,7 @@ int er_tokenizer_parse(er_tokenizer **out, const char *json, size_t n, const cha
 {
     json_t *root = NULL;
     int code = load(&root, json, n, 0, err);
-    if (!code) code = read_root(out, root, n, err);
+    if (!code) code = er_tokenizer_from_root(out, root, NULL, n, err);
     json_decref(root);
     if (code) er_prefix(err, "%s: ", name);
     return code;

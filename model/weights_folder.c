@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A Hugging Face folder: config.json, tokenizer.json, and the weights in the first that is there of model.safetensors,
+/* A Hugging Face folder: config.json, the tokenizer, and the weights in the first that is there of model.safetensors,
  * model.safetensors.index.json with its files, pytorch_model.bin, pytorch_model.bin.index.json with its files. */
 #include "base/text.h"
 #include "model/pickle.h"
@@ -131,12 +131,8 @@ static int read_weights(er_source *s, const char *folder, er_err *err)
 
 int er_source_folder(er_source *out, const char *path, er_err *err)
 {
-    char *tokenizer = NULL;
     out->gguf = 0;
     ER_TRY(read_config(out, path, err));
     ER_TRY(read_weights(out, path, err));
-    ER_TRY(er_path_join(&tokenizer, path, "tokenizer.json", err));
-    int code = er_tokenizer_open(&out->tokenizer, tokenizer, err);
-    er_free(tokenizer);
-    return code;
+    return er_tokenizer_open_folder(&out->tokenizer, path, err);
 }

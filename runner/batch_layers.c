@@ -85,8 +85,8 @@ static int stored_keys(er_batch *b, uint8_t *done, int64_t units, er_err *err)
 
 static int start_keys(er_batch *b, uint8_t **done, int64_t units, er_err *err)
 {
-    er_record_layer *l = &b->record.layers[b->step];
     if (b->r->w->rank != 0) return 0;
+    er_record_layer *l = &b->record.layers[b->step];
     l->layer = b->r->overlay.layers[b->step];
     l->key_floats = key_floats(b);
     ER_TRY(er_alloc(&l->keys, (size_t)(b->applied * l->key_floats), err));

@@ -113,6 +113,52 @@ int er_batch_target_key(const er_batch *b, int64_t i, er_hash *key, er_err *err)
     return 0;
 }
 
+/* The key of the cache: what decides the target of a request on the unedited model, and nothing else. */
+static int shared_key(const er_batch *b, int64_t i, er_hash *key, er_err *err)
+{
+    const er_run *r = b->r;
+    const er_setup *s = &r->setup;
+    er_hasher *h = NULL;
+    ER_TRY(er_hasher_new(&h, err));
+    er_hasher_text(h, "unedited target");
+    er_run_hash_unedited(h, r);
+    er_hasher_hash(h, &r->templates.hash);
+    er_hasher_text(h, s->editor->template_list);
+    er_hasher_number(h, s->job.parity);
+    int code = er_editor_hash_target(h, s->editor, &s->job.tables[1], &s->hyper, err);
+    er_request_hash(h, &s->data.requests[b->first + i]);
+    *key = er_hasher_end(h);
+    er_hasher_free(h);
+    return code;
+}
+
+static int is_shared(const er_batch *b) { return b->r->cache && er_hash_equal(&b->state, &b->r->base); }
+
+static int share_target(er_batch *b, int64_t i, const char *bytes, size_t n, er_err *err)
+{
+    er_hash key;
+    if (!is_shared(b)) return 0;
+    ER_TRY(shared_key(b, i, &key, err));
+    return er_cache_add(b->r->cache, ER_JOURNAL_TARGET, &key, bytes, n, err);
+}
+
+/* From the run's own journal, else from the cache into *bytes. */
+static int find_target(er_batch *b, int64_t i, er_text *bytes, int *found, er_err *err)
+{
+    er_hash key;
+    size_t n = 0;
+    ER_TRY(er_batch_target_key(b, i, &key, err));
+    ER_TRY(er_journal_read(b->journal, ER_JOURNAL_TARGET, &key, bytes, found, err));
+    if (*found) return share_target(b, i, bytes->at, bytes->length, err);
+    if (!is_shared(b)) return 0;
+    ER_TRY(shared_key(b, i, &key, err));
+    const char *shared = er_cache_find(b->r->cache, ER_JOURNAL_TARGET, &key, &n);
+    if (!shared) return 0;
+    *found = 1;
+    b->r->setup.counts.targets_reused++;
+    return er_text_bytes(bytes, shared, n, err);
+}
+
 static int optimise(const er_batch *b, int64_t first, int64_t count, er_target *targets, er_err *err)
 {
     const er_setup *s = &b->r->setup;
@@ -178,6 +224,7 @@ static int sink_targets(void *context, int64_t unit, const char *bytes, size_t n
         }
         if (!er_journal_has(b->journal, ER_JOURNAL_TARGET, &key))
             ER_TRY(er_journal_add(b->journal, ER_JOURNAL_TARGET, &key, in.at, (size_t)length, err));
+        ER_TRY(share_target(b, i, in.at, (size_t)length, err));
         in.at += length;
         in.left -= (size_t)length;
     }
@@ -196,10 +243,9 @@ static int stored_targets(er_batch *b, uint8_t *done, int64_t units, er_err *err
         er_batch_range(b, b->count, u, &first, &count);
         done[u] = 1;
         for (int64_t i = first; !code && i < first + count; i++) {
-            er_hash key;
             int found = 0;
-            code = er_batch_target_key(b, i, &key, err);
-            if (!code) code = er_journal_read(b->journal, ER_JOURNAL_TARGET, &key, &bytes, &found, err);
+            bytes.length = 0;
+            code = find_target(b, i, &bytes, &found, err);
             if (!code && found) {
                 code = get_target(&b->record.targets[i], bytes.at, bytes.length, r->setup.model->config.hidden, err);
                 r->edits.done++;
@@ -245,12 +291,14 @@ int er_batch_targets(er_batch *b, er_err *err)
     er_units phase = {"targets", units, NULL, target_unit, sink_targets, b};
     double start = er_seconds();
     int code = er_alloc(&done, (size_t)units, err);
+    if (!code && r->w->rank == 0 && is_shared(b)) code = er_cache_refresh(r->cache, err);
     if (!code && r->w->rank == 0) code = stored_targets(b, done, units, err);
     phase.done = done;
     code = er_world_agree(r->w, code, err);
     if (!code) code = er_world_units(r->w, &phase, err);
     er_free(done);
     b->seconds[0] = er_seconds() - start;
+    if (is_shared(b)) er_run_share(r, r->setup.job.edit.mode != ER_JOB_SINGLE);
     if (code) return code;
     return er_world_agree(r->w, gather_targets(b, err), err);
 }

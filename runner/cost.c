@@ -153,14 +153,17 @@ double er_cost_head_back(const er_config *c) { return er_cost_head(c) * (c->logi
 
 /* --- an edit ------------------------------------------------------------------------------------------------------ */
 
+/* The first block that every step runs: where a norm follows the edited matrix, its own (editors/target.h). */
+static int64_t first_of_step(const er_config *c, int64_t layer) { return layer + !er_config_norms_output(c); }
+
 er_cost_target er_cost_target_of(const er_config *c, int64_t layer, const er_cost_texts *t)
 {
-    const int64_t top = c->layers, low = layer + 1;
+    const int64_t top = c->layers, low = first_of_step(c, layer);
     const double row = t->prefix + t->prompt, before = t->prefix + t->subject - 1, active = t->prompt - t->subject + 1;
     er_cost_target out = {.positions = t->rows * row + t->drift, .active = t->rows * active + 1,
                           .heads = t->rows * t->target + 1};
-    out.once = t->rows * (er_cost_forward(c, 0, low, 0, row) + er_cost_forward(c, low, top, 0, before)) +
-               er_cost_forward(c, 0, low, 0, t->drift) + er_cost_forward(c, low, top, 0, t->drift - 1);
+    out.once = t->rows * (er_cost_forward(c, 0, layer + 1, 0, row) + er_cost_forward(c, low, top, 0, before)) +
+               er_cost_forward(c, 0, layer + 1, 0, t->drift) + er_cost_forward(c, low, top, 0, t->drift - 1);
     out.loss = t->rows * er_cost_forward(c, low, top, before, active) +
                er_cost_forward(c, low, top, t->drift - 1, 1) + out.heads * er_cost_head(c);
     out.gradient = t->rows * er_cost_backward(c, low, top, before, active) +
@@ -183,7 +186,8 @@ double er_cost_target_memory(const er_config *c, int64_t layer, const er_cost_te
     if (c->logit_cap > 0) kept += 4 * logits * v;
     double once = er_cost_kv(c, 0, c->layers) * all + (all + (all - active)) * d * 4 + er_cost_scratch(c, 0) * all;
     /* gradients of keys and values: room for whole rows */
-    double steps = er_cost_kv(c, layer + 1, c->layers) * all + er_cost_tape(c, layer + 1, c->layers, row) * active +
+    const int64_t low = first_of_step(c, layer);
+    double steps = er_cost_kv(c, low, c->layers) * all + er_cost_tape(c, low, c->layers, row) * active +
                    er_cost_scratch(c, 1) * active + 2 * 4 * kv_width(c) * row * requests * (t->rows + 1);
     return kept + larger(once, steps);
 }

@@ -54,21 +54,50 @@ static uint64_t sum_of(const record_head *head, const void *payload, size_t n)
     return sum ? sum : 1; /* never the 0 of a hole in the file */
 }
 
-/* Indexes all whole records of the map; *end is behind the last of them. */
+int er_journal_put_head(er_text *out, er_err *err)
+{
+    char head[FILE_HEAD];
+    file_head(head);
+    return er_text_bytes(out, head, FILE_HEAD, err);
+}
+
+int er_journal_put(er_text *out, enum er_journal_kind kind, const er_hash *key, const void *bytes, size_t n,
+                   er_err *err)
+{
+    record_head head = {MAGIC, (uint32_t)kind, *key, n, 0};
+    head.sum = sum_of(&head, bytes, n);
+    ER_TRY(er_text_bytes(out, &head, sizeof head, err));
+    return er_text_bytes(out, bytes, n, err);
+}
+
+int er_journal_next(er_journal_record *out, const er_map *map, size_t *at)
+{
+    char known[FILE_HEAD];
+    record_head head;
+    file_head(known);
+    if (map->size < FILE_HEAD || memcmp(map->data, known, FILE_HEAD) != 0) return 0;
+    if (!*at) *at = FILE_HEAD;
+    if (map->size - *at < sizeof head) return 0;
+    memcpy(&head, map->data + *at, sizeof head);
+    const uint8_t *payload = map->data + *at + sizeof head;
+    if (head.magic != MAGIC || head.length > map->size - *at - sizeof head) return 0;
+    if (sum_of(&head, payload, (size_t)head.length) != head.sum) return 0;
+    *out = (er_journal_record){head.kind, head.key, payload, (size_t)head.length};
+    *at += sizeof head + (size_t)head.length;
+    return 1;
+}
+
+/* Indexes all whole records of the map; j->end is behind the last of them. */
 static int scan(er_journal *j, const er_map *map, er_err *err)
 {
-    size_t at = FILE_HEAD;
-    record_head head;
-    while (map->size - at >= sizeof head) {
-        memcpy(&head, map->data + at, sizeof head);
-        const uint8_t *payload = map->data + at + sizeof head;
-        if (head.magic != MAGIC || head.length > map->size - at - sizeof head) break;
-        if (sum_of(&head, payload, (size_t)head.length) != head.sum) break;
-        ER_TRY(er_keymap_put(&j->index, head.kind, &head.key, (int64_t)at, err));
+    er_journal_record record;
+    size_t at = 0, start = FILE_HEAD;
+    while (er_journal_next(&record, map, &at)) {
+        ER_TRY(er_keymap_put(&j->index, record.kind, &record.key, (int64_t)start, err));
         j->records++;
-        at += sizeof head + (size_t)head.length;
+        start = at;
     }
-    j->end = (int64_t)at;
+    j->end = (int64_t)start;
     return 0;
 }
 

@@ -10,6 +10,7 @@
 #define ER_RUNNER_JOURNAL_H
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/hash.h"
 #include "base/text.h"
 
@@ -17,7 +18,12 @@
 
 typedef struct er_journal er_journal;
 
-enum er_journal_kind { ER_JOURNAL_TARGET = 1, ER_JOURNAL_SCORES = 2, ER_JOURNAL_KEY = 3 };
+enum er_journal_kind {
+    ER_JOURNAL_TARGET = 1,
+    ER_JOURNAL_SCORES = 2,
+    ER_JOURNAL_KEY = 3,
+    ER_JOURNAL_TEMPLATES = 4, /* runner/cache.h only */
+};
 
 /* Opens or makes the file. *cut (NULL allowed) receives how many bytes of an unfinished record were dropped. */
 int er_journal_open(er_journal **out, const char *path, int64_t *cut, er_err *err);
@@ -36,5 +42,18 @@ int er_journal_has(const er_journal *j, enum er_journal_kind kind, const er_hash
 /* The payload of (kind, key) replaces the content of *out; *found 0 and out empty when there is none. */
 int er_journal_read(er_journal *j, enum er_journal_kind kind, const er_hash *key, er_text *out, int *found,
                     er_err *err);
+
+/* The same form in other files: a head, then records. */
+int er_journal_put_head(er_text *out, er_err *err);
+int er_journal_put(er_text *out, enum er_journal_kind kind, const er_hash *key, const void *bytes, size_t n,
+                   er_err *err);
+typedef struct er_journal_record {
+    uint32_t kind;
+    er_hash key;
+    const uint8_t *bytes; /* in the map */
+    size_t n;
+} er_journal_record;
+/* The record at *at, which moves behind it; *at is 0 at the start. 0: no further whole record, or not our head. */
+int er_journal_next(er_journal_record *out, const er_map *map, size_t *at);
 
 #endif

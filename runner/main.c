@@ -50,7 +50,7 @@ static void print_usage(FILE *out)
     fprintf(out, "errata %s edits facts in transformer language models\n\nerrata VERB ARGUMENTS [--OPTION ...]\n\n",
             ER_VERSION);
     for (int i = 0; i < VERBS; i++)
-        fprintf(out, "    %-7s %-22s %s\n", verbs[i]->name, verbs[i]->arguments, verbs[i]->help);
+        fprintf(out, "    %-7s %-24s %s\n", verbs[i]->name, verbs[i]->arguments, verbs[i]->help);
     fprintf(out, "\nerrata VERB --help says more. Exit codes: 0 done, 1 failed, 2 usage or job file, 3 finished but "
                  "some edits failed,\n4 stopped by a numerical guard, 5 hash mismatch, 75 stopped by a signal (run again "
                  "to continue).\n");

@@ -19,10 +19,6 @@ static int open_gguf(er_tokenizer **out, const char *path, er_err *err)
 int er_plan_tokenizer(er_tokenizer **out, const char *path, er_err *err)
 {
     const size_t n = strlen(path);
-    char *file = NULL;
     if (n > 5 && !strcmp(path + n - 5, ".gguf")) return open_gguf(out, path, err);
-    ER_TRY(er_path_join(&file, path, "tokenizer.json", err));
-    int code = er_tokenizer_open(out, file, err);
-    er_free(file);
-    return code;
+    return er_tokenizer_open_folder(out, path, err);
 }

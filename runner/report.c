@@ -54,20 +54,20 @@ static const char *text_in(const json_t *object, const char *key)
     return text ? text : "?";
 }
 
-static void start_page(er_doc *d, const er_report *r)
+void er_report_page(er_doc *d, const char *name)
 {
     er_doc_raw(d, ER_DOC_HTML, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
                "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
                "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
                "style-src 'unsafe-inline'\">\n"
                "<title>");
-    if (!d->code) d->code = er_html_text(&d->html, r->name, d->err);
+    if (!d->code) d->code = er_html_text(&d->html, name, d->err);
     er_doc_raw(d, ER_DOC_HTML, "</title>\n");
     er_doc_raw(d, ER_DOC_HTML, style);
     er_doc_raw(d, ER_DOC_HTML, "</head>\n<body>\n<header>\n<h1>");
     er_doc_raw(d, ER_DOC_MD, "# ");
-    if (!d->code) d->code = er_html_text(&d->html, r->name, d->err);
-    if (!d->code) d->code = er_md_text(&d->md, r->name, d->err);
+    if (!d->code) d->code = er_html_text(&d->html, name, d->err);
+    if (!d->code) d->code = er_md_text(&d->md, name, d->err);
     er_doc_raw(d, ER_DOC_HTML, "</h1>\n");
     er_doc_raw(d, ER_DOC_MD, "\n\n");
 }
@@ -88,7 +88,7 @@ static void heading(er_doc *d, const er_report *r)
     const json_t *protocol = json_object_get(r->summary, "protocol");
     const char *model = er_report_option_of(r, "model.path", NULL), *policy = text_in(protocol, "guard_actions");
     if (!model) model = text_in(r->env, "model");
-    start_page(d, r);
+    er_report_page(d, r->name);
     er_doc_say(d, "%s on %s, data %s (%s)", text_in(r->summary, "method"), er_report_base(model),
                er_report_base(er_report_option_of(r, "data.path", "?")), er_report_option_of(r, "data.format", "?"));
     er_doc_say(d, "mode %s, batch %lld, %lld edits · scorer %s (%s) · target %s · parity faults on: %s · guards: %s%s",

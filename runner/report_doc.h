@@ -35,6 +35,8 @@ typedef struct er_doc {
     int column, row;
 } er_doc;
 
+/* report.c: the page with errata's style up to its title; the HTML's <header> is left open. */
+void er_report_page(er_doc *d, const char *name);
 int er_doc_end(const er_doc *d);
 void er_doc_free(er_doc *d);
 

@@ -22,18 +22,62 @@ static int generate_templates(er_run *r, er_templates *out, er_err *err)
                                  (uint64_t)s->job.templates.seed, s->arena, s->work, err);
 }
 
+static int templates_key(const er_run *r, er_hash *key, er_err *err)
+{
+    const er_setup *s = &r->setup;
+    int64_t lengths[16][2], count = 16;
+    const char *braces = "";
+    er_hasher *h = NULL;
+    ER_TRY(s->editor->template_lengths(&s->hyper, lengths, &count, &braces));
+    ER_TRY(er_hasher_new(&h, err));
+    er_hasher_text(h, "templates");
+    er_run_hash_unedited(h, r);
+    er_hasher_text(h, s->editor->template_list);
+    er_hasher_text(h, braces);
+    for (int64_t i = 0; i < count; i++) {
+        er_hasher_number(h, lengths[i][0]);
+        er_hasher_number(h, lengths[i][1]);
+    }
+    er_hasher_number(h, s->job.templates.seed);
+    *key = er_hasher_end(h);
+    er_hasher_free(h);
+    return 0;
+}
+
+/* Drawn from the unedited model, here or by another run. */
+static int draw_templates(er_run *r, er_text *json, er_err *err)
+{
+    er_counts *counts = &r->setup.counts;
+    er_templates t;
+    er_hash key;
+    size_t n = 0;
+    if (r->cache) ER_TRY(templates_key(r, &key, err));
+    const char *bytes = r->cache ? er_cache_find(r->cache, ER_JOURNAL_TEMPLATES, &key, &n) : NULL;
+    counts->templates_reused += bytes != NULL;
+    if (bytes) return er_text_bytes(json, bytes, n, err);
+    counts->templates++;
+    ER_TRY(generate_templates(r, &t, err));
+    ER_TRY(er_templates_json(json, &t, r->setup.editor->template_list, err));
+    if (r->cache) ER_TRY(er_cache_add(r->cache, ER_JOURNAL_TEMPLATES, &key, json->at, json->length, err));
+    er_run_share(r, 1);
+    return 0;
+}
+
+static int copy_templates(er_run *r, er_text *json, er_err *err)
+{
+    const char *list = r->setup.editor->template_list;
+    er_templates t;
+    ER_TRY(er_templates_read(&t, r->setup.job.templates.file, list, r->setup.arena, err));
+    return er_templates_json(json, &t, list, err);
+}
+
 /* Rank 0: templates.json in the run's folder, from the job's file or drawn from the unedited model. */
 static int store_templates(er_run *r, const char *path, er_err *err)
 {
-    const er_setup *s = &r->setup;
-    const char *list = s->editor->template_list;
-    er_templates t;
     er_text json = ER_TEXT_INIT;
     if (er_file_exists(path)) return 0;
-    int code = s->job.templates.source == ER_JOB_TEMPLATES_FILE
-                   ? er_templates_read(&t, s->job.templates.file, list, s->arena, err)
-                   : generate_templates(r, &t, err);
-    if (!code) code = er_templates_json(&json, &t, list, err);
+    int code = r->setup.job.templates.source == ER_JOB_TEMPLATES_FILE ? copy_templates(r, &json, err)
+                                                                      : draw_templates(r, &json, err);
     if (!code) code = er_save_bytes(path, json.at, json.length, err);
     er_text_free(&json);
     return code;
@@ -70,6 +114,7 @@ static int open_run(er_run *r, const char *path, const char *const *sets, size_t
     ER_TRY(er_world_agree(r->w, er_run_plan_scores(r, err), err));
     ER_TRY(er_run_open_folder(r, err));
     int code = r->w->rank == 0 ? er_run_write_start(r, err) : 0;
+    if (!code && r->w->rank == 0 && s->job.run.cache) code = er_cache_open(&r->cache, s->job.run.cache, err);
     if (!code) code = er_overlay_open(&r->overlay, s->model, &s->hyper.layers, err);
     if (!code) code = er_overlay_state(&r->overlay, &r->base, err);
     if (!code && r->w->rank == 0) code = er_run_load_scores(r, err);
@@ -141,6 +186,7 @@ static int finish(er_run *r, const er_run_options *options, int64_t *failed, er_
 {
     er_summary s = {0};
     *failed = er_outputs_failed(r);
+    er_run_share(r, 1);
     int code = er_outputs_summarise(&s, r, err);
     if (!code) code = er_outputs_write(r, &s, err);
     if (!code) code = er_run_time_all(r, err);

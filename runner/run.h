@@ -9,6 +9,7 @@
 #define ER_RUNNER_RUN_H
 
 #include "base/log.h"
+#include "runner/cache.h"
 #include "runner/evaluate.h"
 #include "runner/journal.h"
 #include "runner/ledger.h"
@@ -39,6 +40,7 @@ typedef struct er_run {
     /* rank 0 */
     int lock;
     er_journal *journal; /* of scores; NULL: they are not kept (errata eval) */
+    er_cache *cache;     /* shared with other runs; NULL: none */
     er_record *heads;    /* (heads_room); the first head_count are in the ledger */
     int64_t heads_room;
     er_hash *case_keys; /* (data.count) content of each case */
@@ -74,6 +76,12 @@ void er_run_close(er_run *r);
 /* Adds a scoring of the cases [first, first + count); r->scorings must have room. */
 int er_run_add_scoring(er_run *r, const char *moment, int64_t batch, int64_t edits, int64_t first, int64_t count,
                        er_err *err);
+/* Rank 0. What case `index` has on the unedited model in every run: the key of the cache. */
+int er_run_shared_score_key(const er_run *r, int64_t index, er_hash *key, er_err *err);
+/* Rank 0. Into h: the unedited model as it computes, for keys of the cache. */
+void er_run_hash_unedited(er_hasher *h, const er_run *r);
+/* Rank 0. Publishes what the run has for others; a cache that cannot be written is a warning. */
+void er_run_share(er_run *r, int all);
 /* Fills scorings from the job. */
 int er_run_plan_scores(er_run *r, er_err *err);
 /* Rank 0. Key of case `index` at a state. */

@@ -159,6 +159,7 @@ void er_run_close(er_run *r)
     er_free(r->history);
     er_scores_free(&r->scores);
     er_journal_close(r->journal);
+    er_cache_close(r->cache);
     er_overlay_close(&r->overlay);
     if (r->w && r->w->rank == 0) er_lock_release(r->lock);
     er_free(r->ledger);

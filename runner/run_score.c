@@ -95,6 +95,37 @@ int er_run_score_key(const er_run *r, int64_t index, const er_hash *state, er_ha
     return 0;
 }
 
+void er_run_hash_unedited(er_hasher *h, const er_run *r)
+{
+    er_hash tokenizer = er_tokenizer_hash(r->setup.model->tokenizer);
+    er_hasher_number(h, ER_BITS_VERSION);
+    er_hasher_hash(h, &r->setup.model->weights);
+    er_hasher_hash(h, &tokenizer);
+    er_hasher_number(h, r->setup.job.precision.weights);
+    er_hasher_number(h, r->setup.job.precision.compute);
+}
+
+int er_run_shared_score_key(const er_run *r, int64_t index, er_hash *key, er_err *err)
+{
+    er_hasher *h = NULL;
+    ER_TRY(er_hasher_new(&h, err));
+    er_hasher_text(h, "unedited score");
+    er_run_hash_unedited(h, r);
+    er_hasher_hash(h, &r->case_keys[index]);
+    *key = er_hasher_end(h);
+    er_hasher_free(h);
+    return 0;
+}
+
+void er_run_share(er_run *r, int all)
+{
+    er_err e = ER_ERR_INIT;
+    if (!r->cache || !er_cache_publish(r->cache, all, &e)) return;
+    er_log(ER_LOG_WARN, "nothing more is shared with other runs: %s", e.text);
+    er_cache_close(r->cache);
+    r->cache = NULL;
+}
+
 const er_hash *er_run_state(const er_run *r, int64_t batch)
 {
     if (batch < 0) return &r->base;
@@ -114,6 +145,19 @@ static int from_journal(er_run *r, const er_hash *key, er_err *err)
     return code;
 }
 
+/* A score of the unedited model comes from the cache, or goes there when this run alone has it. */
+static int share_score(er_run *r, int64_t index, const er_hash *key, er_err *err)
+{
+    const er_text *mine = er_scores_find(&r->scores, key);
+    er_hash shared;
+    size_t n = 0;
+    ER_TRY(er_run_shared_score_key(r, index, &shared, err));
+    if (mine) return er_cache_add(r->cache, ER_JOURNAL_SCORES, &shared, mine->at ? mine->at : "", mine->length, err);
+    const char *bytes = er_cache_find(r->cache, ER_JOURNAL_SCORES, &shared, &n);
+    r->setup.counts.scores_reused += bytes != NULL;
+    return bytes ? er_scores_put(&r->scores, key, bytes, n, err) : 0;
+}
+
 int er_run_load_scores(er_run *r, er_err *err)
 {
     ER_TRY(er_run_make_case_keys(r, err));
@@ -125,6 +169,7 @@ int er_run_load_scores(er_run *r, er_err *err)
             er_hash key;
             ER_TRY(er_run_score_key(r, s->cases[c], state, &key, err));
             if (!er_scores_find(&r->scores, &key)) ER_TRY(from_journal(r, &key, err));
+            if (r->cache && s->batch < 0) ER_TRY(share_score(r, s->cases[c], &key, err));
         }
     }
     return 0;
@@ -226,6 +271,7 @@ static int sink_scores(void *context, int64_t unit, const char *bytes, size_t n,
             ER_TRY(er_scores_put(&r->scores, &key, in.at, (size_t)length, err));
             er_progress_add(&p->progress, 1);
             r->setup.counts.scores++;
+            if (r->cache && p->s->batch < 0) ER_TRY(share_score(r, p->s->cases[first + i], &key, err));
         }
         in.at += length;
         in.left -= (size_t)length;
@@ -259,6 +305,7 @@ static int score_one(er_run *r, const er_scoring *s, er_err *err)
         er_progress_start(&p.progress, s->moment, "cases", known, s->count);
         code = er_world_units(r->w, &phase, err);
         er_progress_end(&p.progress);
+        if (s->batch < 0) er_run_share(r, 1);
         int timed = r->w->rank == 0 && r->journal;
         if (!code)
             code = timed ? er_run_time(r, s->moment, s->batch, er_seconds() - start, err) : 0;

@@ -161,7 +161,8 @@ int er_setup_corpus(er_setup *s, er_err *err)
         o.seed = (uint64_t)j->stats.sample.seed;
         if (o.max_tokens > s->model->longest_text) o.max_tokens = s->model->longest_text;
     }
-    int code = s->share ? er_share_corpus(s->share, &o, &s->corpus, err) : er_corpus_open(&s->corpus, &o, s->model, err);
+    int code = s->share ? er_share_corpus(s->share, &o, &s->corpus, err)
+                        : er_corpus_open(&s->corpus, &o, s->model, err);
     return er_world_agree(s->world, code, err);
 }
 

@@ -155,15 +155,53 @@ static int place(const er_sweep_point *p, er_err *err)
     return er_prefix(err, "%s:%lld:%lld: ", at->file, (long long)at->value_line, (long long)at->value_column);
 }
 
+static void hash_corpus(er_hasher *h, const er_job *j)
+{
+    int file = j->stats.corpus == ER_JOB_CORPUS_FILE;
+    er_hasher_text(h, j->stats.store);
+    er_hasher_text(h, file ? j->stats.file.path : "");
+    er_hasher_number(h, file ? j->stats.file.documents : j->stats.sample.tokens);
+    er_hasher_number(h, file ? j->stats.file.max_tokens : j->stats.sample.seed);
+}
+
+/* Classes of points: only the order of work and what is prepared depend on them. */
+static int classify(er_sweep_item *item, const er_setup *s, er_err *err)
+{
+    const er_job *j = &s->job;
+    er_hash parts[2] = {er_hash_bytes(j->model.path, strlen(j->model.path)),
+                        er_hash_bytes(&j->precision.weights, sizeof j->precision.weights)};
+    er_hasher *h = NULL;
+    item->model = er_hash_bytes(parts, sizeof parts);
+    ER_TRY(er_hasher_new(&h, err));
+    er_hasher_hash(h, &item->model);
+    if (s->needs & ER_NEEDS_EIGEN) {
+        hash_corpus(h, j);
+        for (int64_t i = 0; i < s->hyper.layers.count; i++) er_hasher_number(h, s->hyper.layers.at[i]);
+        item->stats = er_hasher_end(h);
+    }
+    er_hasher_free(h);
+    ER_TRY(er_hasher_new(&h, err));
+    er_hasher_hash(h, &item->model);
+    er_hasher_text(h, j->data.path);
+    er_hasher_number(h, j->data.skip);
+    er_hasher_number(h, j->data.order == ER_JOB_ORDER_SHUFFLE ? j->data.shuffle : -1);
+    er_hasher_number(h, j->parity);
+    er_hasher_text(h, j->templates.source == ER_JOB_TEMPLATES_FILE ? j->templates.file : "");
+    er_hasher_number(h, j->templates.seed);
+    int code = er_editor_hash_target(h, s->editor, &j->tables[1], &s->hyper, err);
+    item->targets = er_hasher_end(h);
+    er_hasher_free(h);
+    return code;
+}
+
 static int check_setup(checking *c, er_setup *s, er_sweep_item *item, const er_sweep_point *p, er_err *err)
 {
     ER_TRY(name_point(item->name, p, &s->job, err));
     int code = check_data(c, s, err);
     if (!code) code = check_method(c, s, err);
     if (code) return place(p, err);
-    er_hash parts[2] = {er_hash_bytes(s->job.model.path, strlen(s->job.model.path)),
-                        er_hash_bytes(&s->job.precision.weights, sizeof s->job.precision.weights)};
-    item->model = er_hash_bytes(parts, sizeof parts);
+    item->tune = s->job.data.tuned;
+    ER_TRY(classify(item, s, err));
     return hash_job(c, &item->job, &s->job, err);
 }
 
@@ -189,10 +227,24 @@ static int check_twins(const er_sweep_item *items, const er_sweep *sweep, int64_
     for (int64_t q = 0; q < p; q++) {
         const er_job_setting *here = &sweep->points[p].settings[0], *there = &sweep->points[q].settings[0];
         if (strcmp(items[q].name, items[p].name) != 0) continue;
-        return er_fail(err, ER_E_INPUT, "%s:%lld:%lld: point %lld has the values of point %lld in line %lld", here->file,
-                       (long long)here->value_line, (long long)here->value_column, (long long)p + 1, (long long)q + 1,
-                       (long long)there->value_line);
+        return er_fail(err, ER_E_INPUT, "%s:%lld:%lld: point %lld has the values of point %lld in line %lld",
+                       here->file, (long long)here->value_line, (long long)here->value_column, (long long)p + 1,
+                       (long long)q + 1, (long long)there->value_line);
     }
+    return 0;
+}
+
+/* Halving spends tuning facts; all points must have the same ones, and the last rung no more than there are. */
+static int check_tuning(const er_sweep_item *items, const er_sweep *s, er_err *err)
+{
+    int64_t last = s->rungs.count ? s->rungs.at[s->rungs.count - 1] : 0;
+    for (int64_t p = 1; p < s->count; p++)
+        if (items[p].tune != items[0].tune)
+            return er_fail(err, ER_E_INPUT, "%s: data.tune differs between points: %lld and %lld", s->path,
+                           (long long)items[0].tune, (long long)items[p].tune);
+    if (last > items[0].tune)
+        return er_fail(err, ER_E_INPUT, "%s: halving.rungs: %lld, but data.tune keeps %lld facts for tuning", s->path,
+                       (long long)last, (long long)items[0].tune);
     return 0;
 }
 
@@ -224,6 +276,7 @@ int er_sweep_check(er_sweep_item *items, const er_sweep *sweep, er_err *err)
         code = check_point(&c, &items[p], &sweep->points[p], err);
         if (!code) code = check_twins(items, sweep, p, err);
     }
+    if (!code) code = check_tuning(items, sweep, err);
     er_free(c.config_path);
     for (int i = 0; i < c.file_count; i++) er_free(c.file[i].path);
     return code;

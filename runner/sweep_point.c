@@ -78,6 +78,17 @@ int er_point_read(er_point *p, const char *out, const char *name, er_err *err)
     return code;
 }
 
+int er_point_read_file(er_point *p, const char *path, er_err *err)
+{
+    *p = (er_point){.state = ER_POINT_WAITING};
+    if (!er_file_exists(path)) return 0;
+    int code = read_file(p, path, err);
+    const char *name = json_string_value(json_object_get(p->json, "point"));
+    if (!code) snprintf(p->name, sizeof p->name, "%.12s", name ? name : "");
+    if (code) er_point_free(p);
+    return code;
+}
+
 void er_point_free(er_point *p)
 {
     json_decref(p->json);
@@ -88,6 +99,17 @@ double er_point_number(const er_point *p, const char *name)
 {
     const json_t *value = json_object_get(p->json, name);
     if (!value) value = json_object_get(json_object_get(p->json, "scores"), name);
+    return json_is_number(value) ? json_number_value(value) : (double)NAN;
+}
+
+int64_t er_point_rungs(const er_point *p)
+{
+    return (int64_t)json_array_size(json_object_get(p->json, "rungs"));
+}
+
+double er_point_rung(const er_point *p, int64_t r)
+{
+    const json_t *value = json_array_get(json_object_get(p->json, "rungs"), (size_t)r);
     return json_is_number(value) ? json_number_value(value) : (double)NAN;
 }
 
@@ -164,6 +186,28 @@ static int put_work(json_t *to, const er_counts *c, er_err *err)
     return code;
 }
 
+/* The objectives of the rungs before, and of this one when it is done. */
+static int put_rungs(json_t *to, const er_point_news *n, er_err *err)
+{
+    er_point before;
+    json_t *rungs = json_array();
+    if (n->rung < 0) {
+        json_decref(rungs);
+        return 0;
+    }
+    int code = er_point_read(&before, n->out, n->name, err);
+    int same = !code && before.has_job && er_hash_equal(&before.job, n->job);
+    for (int64_t r = 0; !code && same && r < n->rung && r < er_point_rungs(&before); r++)
+        json_array_append(rungs, json_array_get(json_object_get(before.json, "rungs"), (size_t)r));
+    if (!code) er_point_free(&before);
+    if (!code && n->state == ER_POINT_DONE) json_array_append(rungs, json_object_get(to, "objective"));
+    if (code) {
+        json_decref(rungs);
+        return code;
+    }
+    return set_new(to, "rungs", rungs, err);
+}
+
 static int put_outcome(json_t *to, const er_point_news *n, er_err *err)
 {
     const er_run_outcome *o = n->outcome;
@@ -199,10 +243,11 @@ int er_point_write(const er_point_news *n, er_err *err)
 {
     char *folder = NULL, *path = NULL, *text = NULL;
     json_t *json = json_object();
-    int code = er_point_folder(&folder, n->out, n->name, err);
+    int code = n->folder ? er_strdup(&folder, n->folder, err) : er_point_folder(&folder, n->out, n->name, err);
     if (!code) code = er_make_folders(folder, err);
     if (!code) code = er_path_join(&path, folder, "point.json", err);
     if (!code) code = put_point(json, n, err);
+    if (!code) code = put_rungs(json, n, err);
     if (!code && !(text = json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(9))))
         code = er_fail(err, ER_E_MEMORY, "no memory for a point's state");
     if (!code) code = er_save_bytes(path, text, strlen(text), err);

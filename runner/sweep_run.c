@@ -38,7 +38,6 @@ static int choose_named(er_sweeping *s, const char *list, er_err *err)
 static int choose_points(er_sweeping *s, const er_sweep_options *o, er_err *err)
 {
     ER_TRY(er_alloc(&s->chosen, (size_t)s->file.count, err));
-    ER_TRY(er_alloc(&s->tried, (size_t)s->file.count, err));
     if (o->points) return choose_named(s, o->points, err);
     for (int64_t p = 0; p < s->file.count; p++) s->chosen[p] = !o->tasks || p % o->tasks == o->task - 1;
     return 0;
@@ -53,8 +52,10 @@ static int lock_files(const char *out, int *lock, er_err *err)
     er_err held = ER_ERR_INIT;
     int code = 0;
     ER_TRY(er_path_join(&path, out, ".sweep.lock", err));
-    for (int tries = 0; (code = er_lock_take(lock, path, &held)) && strstr(held.text, "held by") && tries < 3000; tries++)
-        usleep(20000);
+    for (int tries = 0; tries < 3000; tries++, usleep(20000)) {
+        code = er_lock_take(lock, path, &held);
+        if (!code || !strstr(held.text, "held by")) break;
+    }
     er_free(path);
     if (code && err) *err = held;
     return code ? code : er_save_sweep(out, err);
@@ -102,6 +103,7 @@ static int open_all(er_sweeping *s, const char *path, const er_sweep_options *o,
     ER_TRY(er_world_agree(w, open_sweep(s, path, o, err), err));
     ER_TRY(er_world_bcast(w, s->items, s->file.count * (int64_t)sizeof *s->items, 0, err));
     ER_TRY(er_world_agree(w, choose_points(s, o, err), err));
+    if (o->dry_run) return 0;
     return er_world_agree(w, w->rank == 0 ? write_start(s, err) : 0, err);
 }
 
@@ -118,23 +120,39 @@ static int add_setting(er_job_setting *list, size_t *n, er_arena *arena, const c
     return 0;
 }
 
-static int point_settings(const er_sweeping *s, int64_t p, er_arena *arena, er_job_setting **out, size_t *count,
-                          er_err *err)
+static int point_out(const er_sweeping *s, int64_t p, int reported, er_text *path, er_err *err)
+{
+    char *folder = NULL;
+    if (reported) return er_text_format(path, err, "%s/best/run", s->file.out);
+    ER_TRY(er_point_folder(&folder, s->file.out, s->items[p].name, err));
+    int code = er_text_format(path, err, "%s/run", folder);
+    er_free(folder);
+    return code;
+}
+
+int er_sweep_settings(const er_sweeping *s, int64_t p, int reported, er_arena *arena, er_job_setting **out,
+                      size_t *count, er_err *err)
 {
     const er_sweep *f = &s->file;
     size_t fixed = (size_t)f->fixed_count, own = (size_t)f->points[p].count;
-    char *folder = NULL;
     er_text path = ER_TEXT_INIT;
+    char facts[24];
     ER_TRY(er_arena_take(arena, out, fixed + own + 4, err));
-    if (fixed) memcpy(*out, f->fixed, fixed * sizeof **out);
-    memcpy(*out + fixed, f->points[p].settings, own * sizeof **out);
-    *count = fixed + own;
-    int code = er_point_folder(&folder, f->out, s->items[p].name, err);
-    if (!code) code = er_text_format(&path, err, "%s/run", folder);
+    *count = 0;
+    int code = er_text_format(&path, err, "%s/shared", f->out);
+    /* first: the sweep's own settings may choose another cache */
+    if (!code) code = add_setting(*out, count, arena, "run.cache", path.at, err);
+    if (fixed) memcpy(*out + *count, f->fixed, fixed * sizeof **out);
+    memcpy(*out + *count + fixed, f->points[p].settings, own * sizeof **out);
+    *count += fixed + own;
+    path.length = 0;
+    if (!code) code = point_out(s, p, reported, &path, err);
     if (!code) code = add_setting(*out, count, arena, "out", path.at, err);
     er_text_free(&path);
-    er_free(folder);
-    return code;
+    if (code || !s->tune || reported) return code;
+    snprintf(facts, sizeof facts, "%lld", (long long)s->facts);
+    ER_TRY(add_setting(*out, count, arena, "data.tune", "0", err));
+    return add_setting(*out, count, arena, "data.count", facts, err);
 }
 
 static void log_point(const er_sweeping *s, int64_t p, const char *what)
@@ -148,10 +166,10 @@ static void log_point(const er_sweeping *s, int64_t p, const char *what)
     er_text_free(&t);
 }
 
-static int note(const er_sweeping *s, int64_t p, int state, const er_run_outcome *o, const char *reason, er_err *err)
+int er_sweep_note(const er_sweeping *s, int64_t p, int state, const er_run_outcome *o, const char *reason, er_err *err)
 {
     const er_point_news news = {s->file.out, s->items[p].name, &s->file.points[p], &s->items[p].job, state,
-                                s->file.objective, o, reason};
+                                s->file.objective, o, reason, s->rung, NULL};
     return er_point_write(&news, err);
 }
 
@@ -164,16 +182,8 @@ static int settle_point(er_sweeping *s, int64_t p, int code, er_run_outcome *o, 
     }
     if (s->g->rank != 0) return 0;
     if (code) er_log(ER_LOG_WARN, "point %lld (%s) failed: %s", (long long)p + 1, s->items[p].name, why->text);
-    ER_TRY(note(s, p, code ? ER_POINT_FAILED : ER_POINT_DONE, o, code ? why->text : NULL, err));
+    ER_TRY(er_sweep_note(s, p, code ? ER_POINT_FAILED : ER_POINT_DONE, o, code ? why->text : NULL, err));
     if (!code) log_point(s, p, "done");
-    s->totals.moments += o->counts.moments;
-    s->totals.eigenpairs += o->counts.eigenpairs;
-    s->totals.targets += o->counts.targets;
-    s->totals.targets_reused += o->counts.targets_reused;
-    s->totals.scores += o->counts.scores;
-    s->totals.scores_reused += o->counts.scores_reused;
-    s->totals.templates += o->counts.templates;
-    s->totals.templates_reused += o->counts.templates_reused;
     return 0;
 }
 
@@ -185,10 +195,10 @@ static int start_point(const er_sweeping *s, int64_t p, er_err *err)
     int code = er_make_folders(folder, err);
     if (!code) code = er_save_sweep(folder, err);
     er_free(folder);
-    return code ? code : note(s, p, ER_POINT_RUNNING, NULL, NULL, err);
+    return code ? code : er_sweep_note(s, p, ER_POINT_RUNNING, NULL, NULL, err);
 }
 
-static int run_point(er_sweeping *s, int64_t p, const er_sweep_options *o, er_err *err)
+int er_sweep_point_run(er_sweeping *s, int64_t p, const er_sweep_options *o, er_err *err)
 {
     er_arena *arena = NULL;
     er_run_outcome outcome = {0};
@@ -197,7 +207,7 @@ static int run_point(er_sweeping *s, int64_t p, const er_sweep_options *o, er_er
     er_job_setting *settings = NULL;
     int64_t failed = 0;
     int code = er_arena_new(&arena, 1 << 14, err);
-    if (!code) code = point_settings(s, p, arena, &settings, &options.setting_count, err);
+    if (!code) code = er_sweep_settings(s, p, 0, arena, &settings, &options.setting_count, err);
     if (!code && s->g->rank == 0) code = start_point(s, p, err);
     code = er_world_agree(s->g, code, err);
     if (!code) {
@@ -210,82 +220,6 @@ static int run_point(er_sweeping *s, int64_t p, const er_sweep_options *o, er_er
     er_free(outcome.folder);
     er_arena_free(arena);
     return code;
-}
-
-/* --- taking points ----------------------------------------------------------------------------------------------- */
-
-/* Whether this process has to do it: not done with this content, and not failed unless failures are tried again. */
-static int is_open(const er_sweeping *s, int64_t p, int retry, int *open, er_err *err)
-{
-    er_point point;
-    ER_TRY(er_point_read(&point, s->file.out, s->items[p].name, err));
-    int same = point.has_job && er_hash_equal(&point.job, &s->items[p].job);
-    *open = !same || point.state == ER_POINT_WAITING || point.state == ER_POINT_RUNNING ||
-            (point.state == ER_POINT_FAILED && retry);
-    er_point_free(&point);
-    return 0;
-}
-
-/* The next free point from s->next on. *held_points: those in between that somebody holds. */
-static int scan_points(er_sweeping *s, const er_sweep_options *o, int64_t *taken, int *lock, int *held_points,
-                       er_err *err)
-{
-    for (; s->next < s->file.count; s->next++) {
-        int64_t p = s->next;
-        char *path = NULL;
-        er_err held = ER_ERR_INIT;
-        int open = 0;
-        if (!s->chosen[p]) continue;
-        ER_TRY(er_point_lock_path(&path, s->file.out, s->items[p].name, err));
-        int busy = er_lock_take(lock, path, &held);
-        er_free(path);
-        if (busy && !strstr(held.text, "held by")) {
-            if (err) *err = held;
-            return busy;
-        }
-        *held_points += busy != 0;
-        int code = busy ? 0 : is_open(s, p, o->retry && !s->tried[p], &open, err);
-        if (!code && open) {
-            s->next++;
-            s->tried[p] = 1;
-            *taken = p;
-            return 0;
-        }
-        if (!busy) er_lock_release(*lock);
-        *lock = -1;
-        ER_TRY(code);
-    }
-    return 0;
-}
-
-/* Rank 0 of a group. The next free point and its lock; -1: none is left to this process. Who only looks at a point
- * holds its lock for a moment, and a killed owner for longer: points that were held are looked at once more. */
-static int take_point(er_sweeping *s, const er_sweep_options *o, int64_t *taken, int *lock, er_err *err)
-{
-    *taken = -1;
-    for (int look = 0; look < 2 && *taken < 0; look++) {
-        int held = 0;
-        ER_TRY(scan_points(s, o, taken, lock, &held, err));
-        if (*taken >= 0 || !held) return 0;
-        usleep(100000);
-        s->next = 0;
-    }
-    return 0;
-}
-
-static int run_points(er_sweeping *s, const er_sweep_options *o, er_err *err)
-{
-    for (;;) {
-        int64_t p = -1;
-        int lock = -1;
-        ER_TRY(er_world_agree(s->g, s->g->rank == 0 ? take_point(s, o, &p, &lock, err) : 0, err));
-        ER_TRY(er_world_bcast(s->g, &p, sizeof p, 0, err));
-        if (p < 0) return 0;
-        int code = run_point(s, p, o, err);
-        er_lock_release(lock);
-        ER_TRY(code);
-        ER_TRY(er_world_check_signal(s->g, err));
-    }
 }
 
 /* --- the end ----------------------------------------------------------------------------------------------------- */
@@ -322,28 +256,62 @@ static int finish(er_sweeping *s, const er_sweep_options *o, int64_t *failed, er
     er_table t = {0};
     int lock = -1, code = lock_files(s->file.out, &lock, err);
     if (!code) code = er_table_read(&t, s->file.out, err);
-    if (!code) code = er_table_save_csv(&t, err);
+    if (!code) code = er_table_report(&t, err);
     er_lock_release(lock);
     if (!code) code = summarise(s, &t, o, failed, err);
     er_table_free(&t);
     return code;
 }
 
+/* A table of the points as the folder has them, also where the folder is not there yet. */
+static int table_of(er_table *t, const er_sweeping *s, er_err *err)
+{
+    *t = (er_table){0};
+    ER_TRY(er_alloc(&t->points, (size_t)s->file.count, err));
+    for (; t->count < s->file.count; t->count++) {
+        er_point *p = &t->points[t->count];
+        ER_TRY(er_point_read(p, s->file.out, s->items[t->count].name, err));
+        if (p->has_job && !er_hash_equal(&p->job, &s->items[t->count].job)) p->state = ER_POINT_WAITING;
+        int64_t rungs = p->state == ER_POINT_DONE ? s->file.rungs.count - er_point_rungs(p) : 0;
+        if (rungs > 0) p->state = ER_POINT_WAITING; /* whether halving left it behind is for the tasks to say */
+    }
+    return 0;
+}
+
+/* Rank 0, instead of running. */
+static int hand_over(er_sweeping *s, const er_sweep_options *o, er_err *err)
+{
+    er_text text = ER_TEXT_INIT;
+    er_table t = {0};
+    int code = 0;
+    if (o->slurm) {
+        code = table_of(&t, s, err);
+        if (!code) code = er_sweep_slurm(s, o, &t, err);
+    } else {
+        code = er_sweep_dump(&text, &s->file, err);
+        if (!code) code = print(&text, err);
+    }
+    er_table_free(&t);
+    er_text_free(&text);
+    return code;
+}
+
 static int sweep_all(er_sweeping *s, const char *path, const er_sweep_options *o, int64_t *failed, er_err *err)
 {
     ER_TRY(open_all(s, path, o, err));
-    ER_TRY(run_points(s, o, err));
+    if (o->slurm || o->dry_run) return er_world_agree(s->w, s->w->rank == 0 ? hand_over(s, o, err) : 0, err);
+    if (o->retry) ER_TRY(er_world_agree(s->w, s->w->rank == 0 ? er_sweep_reopen(s, err) : 0, err));
+    ER_TRY(er_sweep_tune(s, o, err));
     ER_TRY(er_world_agree(s->w, s->w->rank == 0 ? finish(s, o, failed, err) : 0, err));
     return er_world_bcast(s->w, failed, sizeof *failed, 0, err);
 }
 
 int er_sweep_run(er_world *w, const char *path, const er_sweep_options *o, int64_t *failed, er_err *err)
 {
-    er_sweeping s = {.w = w, .g = w};
+    er_sweeping s = {.w = w, .g = w, .rung = -1};
     int code = sweep_all(&s, path, o, failed, err);
-    er_share_close(&s.share);
+    if (code != ER_E_MPI) er_share_close(&s.share); /* together */
     er_free(s.chosen);
-    er_free(s.tried);
     er_free(s.items);
     er_arena_free(s.arena);
     return code;

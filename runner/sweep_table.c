@@ -124,15 +124,27 @@ const char *er_table_value(const er_table *t, int64_t p, const char *key)
 
 int64_t er_table_best(const er_table *t)
 {
-    int64_t best = -1;
+    int64_t best = -1, furthest = 0;
     double most = 0;
+    for (int64_t p = 0; p < t->count; p++)
+        if (er_point_rungs(&t->points[p]) > furthest) furthest = er_point_rungs(&t->points[p]);
     for (int64_t p = 0; p < t->count; p++) {
         double value = er_point_number(&t->points[p], "objective");
-        if (t->points[p].state != ER_POINT_DONE || isnan(value) || (best >= 0 && !(value > most))) continue;
+        if (t->points[p].state != ER_POINT_DONE || isnan(value) || er_point_rungs(&t->points[p]) < furthest ||
+            (best >= 0 && !(value > most))) continue;
         best = p;
         most = value;
     }
     return best;
+}
+
+int er_table_winner(er_point *p, const er_table *t, er_err *err)
+{
+    char *path = NULL;
+    ER_TRY(er_path_join(&path, t->out, "best/point.json", err));
+    int code = er_point_read_file(p, path, err);
+    er_free(path);
+    return code;
 }
 
 /* --- as text ----------------------------------------------------------------------------------------------------- */

@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "runner/run.h"
 #include "runner/subject.h"
+#include "runner/sweep.h"
 #include "runner/verbs.h"
 
 #include <stdio.h>
@@ -82,12 +83,25 @@ static int status_of(er_world *w, const char *folder, er_err *err)
     return code;
 }
 
+static int status_of_sweep(const char *folder, er_err *err)
+{
+    er_table t;
+    er_text text = ER_TEXT_INIT;
+    ER_TRY(er_table_read(&t, folder, err));
+    int code = er_table_left(&text, &t, err);
+    if (!code) printf("%s: %s", folder, text.at);
+    er_text_free(&text);
+    er_table_free(&t);
+    return code;
+}
+
 static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
 {
     (void)exit_code;
-    for (int i = 0; i < args->count; i++) ER_TRY(status_of(w, args->at[i], err));
+    for (int i = 0; i < args->count; i++)
+        ER_TRY(er_is_sweep(args->at[i]) ? status_of_sweep(args->at[i], err) : status_of(w, args->at[i], err));
     return 0;
 }
 
-const er_verb er_verb_status = {"status", "RUN...", "what is done, failed, left, and who works on it", 1, -1, 0, 0,
+const er_verb er_verb_status = {"status", "RUN|SWEEP...", "what is done, failed, left, and who works on it", 1, -1, 0, 0,
                                 flags, call};

@@ -107,6 +107,35 @@ void er_world_close(er_world *w)
     w->mpi = 0;
 }
 
+static int split(er_world *out, er_world *w, int group, er_err *err)
+{
+    ER_MPI(MPI_Comm_split(w->comm, group, w->rank, &out->comm), err);
+    ER_MPI(MPI_Comm_set_errhandler(out->comm, MPI_ERRORS_RETURN), err);
+    ER_MPI(MPI_Comm_rank(out->comm, &out->rank), err);
+    ER_MPI(MPI_Comm_size(out->comm, &out->size), err);
+    ER_MPI(MPI_Comm_split_type(out->comm, MPI_COMM_TYPE_SHARED, out->rank, MPI_INFO_NULL, &out->node), err);
+    ER_MPI(MPI_Comm_set_errhandler(out->node, MPI_ERRORS_RETURN), err);
+    ER_MPI(MPI_Comm_size(out->node, &out->node_ranks), err);
+    return 0;
+}
+
+int er_world_split(er_world *out, er_world *w, int groups, int *group, er_err *err)
+{
+    int mine = (int)((int64_t)w->rank * groups / w->size);
+    *out = *w;
+    if (group) *group = mine;
+    if (!w->mpi) return 0;
+    out->comm = out->node = MPI_COMM_NULL;
+    return split(out, w, mine, err);
+}
+
+void er_world_release(er_world *part)
+{
+    if (!part->mpi) return;
+    if (part->node != MPI_COMM_NULL) MPI_Comm_free(&part->node);
+    if (part->comm != MPI_COMM_NULL) MPI_Comm_free(&part->comm);
+}
+
 void er_world_abort(er_world *w, int exit_code)
 {
     if (w->mpi) MPI_Abort(MPI_COMM_WORLD, exit_code);

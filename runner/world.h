@@ -41,6 +41,11 @@ int er_world_launched(void);
  * it, else the cores this rank may use divided by the ranks that share them. */
 int er_world_open(er_world *w, int *argc, char ***argv, er_err *err);
 void er_world_close(er_world *w);
+/* Collective. *out: this rank's one of `groups` worlds (1 .. w->size) of neighbouring ranks, as even as can be; *group
+ * (NULL allowed) its number. Collective functions are called by its ranks alone from then on. End it with
+ * er_world_release; w outlives it. */
+int er_world_split(er_world *out, er_world *w, int groups, int *group, er_err *err);
+void er_world_release(er_world *part);
 /* Ends all ranks at once: for lost infrastructure only. Does not return when MPI is up. */
 void er_world_abort(er_world *w, int exit_code);
 

@@ -48,7 +48,8 @@ static inline void twin_product(const twin *t, double *y, const double *x, int64
     }
 }
 
-static inline void twin_norm(const er_config *c, const er_norm *norm, double *y, const double *x, int64_t rows, int64_t n)
+static inline void twin_norm(const er_config *c, const er_norm *norm, double *y, const double *x, int64_t rows,
+                             int64_t n)
 {
     for (int64_t r = 0; r < rows; r++, x += n, y += n) {
         double mean = 0, square = 0;
@@ -108,7 +109,7 @@ static inline void twin_attend(const er_config *c, int64_t layer, double *out, c
                 for (int64_t i = 0; i < n; i++) s += q[p * width + h * n + i] * k[j * kv + of + i];
                 s /= divisor;
                 if (c->score_cap > 0) s = c->score_cap * tanh(s / c->score_cap);
-                if (j > p || (windowed && p - j >= c->window)) s = -INFINITY;
+                if (j > p || (windowed && p - j >= c->window)) s = (double)-INFINITY;
                 score[j] = exp(s);
                 sum += score[j];
             }

@@ -23,6 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (int64_t i = 0; i < ids.count; i++) ER_ALWAYS(ids.at[i] >= 0 && ids.at[i] < er_tokenizer_size(t));
         ER_ALWAYS(er_decode(t, &out, ids.at, ids.count, 1, &err) == 0);
         ER_ALWAYS(er_decode(t, &out, ids.at, ids.count, 0, &err) == 0);
+        ER_ALWAYS(er_decode_text(t, &out, ids.at, ids.count, 0, &err) == 0);
     }
     out.length = 0;
     ER_ALWAYS(er_tokenizer_json(t, &out, &err) == 0);

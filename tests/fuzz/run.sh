@@ -15,6 +15,9 @@ one() {
     name=$(basename "$fuzzer")
     mkdir -p "$work/$name"
     cp -r "tests/fuzz/corpus/${name#fuzz_}/." "$work/$name/" 2>/dev/null
+    if [ "$name" = fuzz_config ]; then # every family
+        for f in tests/fixtures/families/*/config.json; do cp "$f" "$work/$name/$(basename "$(dirname "$f")")"; done
+    fi
     "$fuzzer" -max_total_time="$share" -timeout=20 -rss_limit_mb=3000 -max_len=65536 -print_final_stats=1 \
         -artifact_prefix="$work/" "$work/$name" >"$work/$name.log" 2>&1
     echo $? >"$work/$name.code"

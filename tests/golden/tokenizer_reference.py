@@ -1,48 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""usage: tokenizer_reference.py NAME=TOKENIZER.json... [--text TEXT] > tests/golden/tokenizer.json
+"""usage: tokenizer_reference.py NAME=TOKENIZER.json... [--text TEXT] [--counterfact FOLDER] > tests/golden/tokenizer.json
        tokenizer_reference.py TOKENIZER.json TEXT
+       tokenizer_reference.py --exports FOLDER NAME=TOKENIZER.json...
 
 The ids that Hugging Face's `tokenizers` gives (PyPI: tokenizers, xxhash), as hashes that tests/unit/test_tokenizer*.c compare
-with ours. With NAME=FILE arguments it writes the whole golden file: small tokenizers made up here, one for every component and
-flag ("cases", with their ids), and figures for the named files. The second form prints the figures of one file.
+with ours. The first form writes the whole golden file: small tokenizers made up here, one for every component and flag and one
+for every family of models ("cases", with their ids and a hash over random strings), and figures for the named files. The second
+prints the figures of one file. The third compares what the test wrote (ERRATA_TOKENIZER_EXPORTS=FOLDER test_tokenizer_golden)
+with the tokenizers it was written from, both read by the library.
 
 Figures of a tokenizer: number and hash (XXH3-128 of the ids as little-endian int32) of the text as a whole, of the text line by
 line, of 4000 random strings, and of every code point between fixed neighbours; where there are many texts each one's number of
-ids stands before its ids. SmolLM2's file is what `AutoTokenizer.from_pretrained(FOLDER, gguf_file=...)` saves.
+ids stands before its ids. "strings" and "prompts" have a hash (64 bits shown) for every 1000 texts, so that a difference is found
+again: of 200000 random strings with ids and decoded texts, and of CounterFact's prompts, alone and with a space and each of the two
+targets behind them, without and with special tokens. SmolLM2's file is what `AutoTokenizer.from_pretrained(FOLDER, gguf_file=...)`
+saves, with the published pre-tokenizer (Digits one by one, ByteLevel), which transformers 4.46's conversion leaves out.
 """
-import json, os, re, struct, sys, time
+import itertools, json, os, re, struct, sys, time
 import tokenizers, xxhash
 from tokenizers import Tokenizer
+import tokenizer_cases, tokenizer_strings
 
-ATOMS = [" ", " ", " ", "  ", "   ", "\n", "\n\n", "\r\n", "\t", "the", "The", " of", "ing", "Paris", "'s", "'S", "'\u017f", "'re", "'LL", "'d",
-         "'", "\u2019s", "1", "42", "1984", "\u00bd", "\u2167", "\u0663", "!", "?!", "...", " -", "--", "(", ")]", "{}", "\u00e9", "e\u0301", "\u00c5", "A\u030a", "\u00df",
-         "\u0416", "\u0448\u0435", "\u03b1\u03b2", "\u4f60\u597d", "\u3053\u3093", "\ud55c\uad6d", "\u1112\u1161\u11ab", "\u0627\u0644", "\u0915\u094d\u0937", "\u0e01\u0e33", "\U0001f600",
-         "\U0001f469\u200d\U0001f680", "\u200b", "\u00a0", "\u0085", "\u180e", "\u2028", "\u3000", "\ufeff", "\u00ad", "\u2581", "<s>", "</s>", "<|endoftext|>", "<|im_start|>",
-         "<|begin_of_text|>", "<think>", "<0x0A>", "_", "a_b", "http://", "\x00", "\x7f"]
-SEED, STRINGS = 1, 4000
+SEED, STRINGS, MANY, BLOCK, FEW = 1, 4000, 200000, 1000, 500
 
 
 def random_texts():
-    """The same strings as in tests/unit/test_tokenizer_golden.c."""
-    state = SEED
-
-    def below(n):
-        nonlocal state
-        state = (state * 6364136223846793005 + 1442695040888963407) % (1 << 64)
-        return (state >> 33) % n
-
-    for _ in range(STRINGS):
-        parts = []
-        for _ in range(below(24)):
-            kind = below(8)
-            if kind < 6:
-                parts.append(ATOMS[below(len(ATOMS))])
-            elif kind == 6:
-                point = below(0x110000)
-                parts.append(chr(0xFFFD if 0xD800 <= point < 0xE000 else point))
-            else:
-                parts.append(chr(0x20 + below(95)))
-        yield "".join(parts)
+    return tokenizer_strings.random_texts(SEED, STRINGS)
 
 
 def point_texts():
@@ -87,7 +70,82 @@ def whole(t, text):
     return {"ids": len(ids), "hash": xxhash.xxh3_128_hexdigest(struct.pack(f"<{len(ids)}i", *ids))}
 
 
-def figures(path, text, points=True):
+def blocks(texts):
+    texts = iter(texts)
+    while block := list(itertools.islice(texts, BLOCK)):
+        yield block
+
+
+def with_length(b):
+    return struct.pack("<i", len(b)) + b
+
+
+def round_trip(h, t, texts, special):
+    """ids, then what they decode to without and with special tokens."""
+    for e in t.encode_batch(texts, add_special_tokens=special):
+        h.update(struct.pack(f"<{len(e.ids) + 1}i", len(e.ids), *e.ids))
+        for skip in (False, True):
+            h.update(with_length(t.decode(e.ids, skip_special_tokens=skip).encode() if e.ids else b""))
+
+
+def string_blocks(t, count=MANY):
+    out = []
+    for block in blocks(tokenizer_strings.strings(SEED, count)):
+        h = xxhash.xxh3_128()
+        round_trip(h, t, block, True)
+        out.append(h.hexdigest()[:16])
+    return out
+
+
+def counterfact(folder):
+    """(prompt with {}, subject, targets) of every record, in order."""
+    with open(os.path.join(folder, "counterfact-edit.json"), encoding="utf-8") as f:
+        for r in json.load(f):
+            yield r["prompt"].replace(r["subject"], "{}", 1), r["subject"], (r["target_new"], r["ground_truth"])
+    with open(os.path.join(folder, "counterfact_500_rome_format.json"), encoding="utf-8") as f:
+        for r in json.load(f):
+            w = r["requested_rewrite"]
+            yield w["prompt"], w["subject"], (w["target_new"]["str"], w["target_true"]["str"])
+
+
+def prompts(folder):
+    for prompt, subject, targets in counterfact(folder):
+        text = prompt.replace("{}", subject, 1)
+        yield text
+        for target in targets:
+            yield text + " " + target
+
+
+def prompt_blocks(t, folder):
+    out = []
+    for block in blocks(prompts(folder)):
+        h = xxhash.xxh3_128()
+        for special in (False, True):
+            round_trip(h, t, block, special)
+        out.append(h.hexdigest()[:16])
+    return out
+
+
+def subject_indices(t, records, special):
+    """Of every record the index of the subject's last token: the text up to the subject's end encoded on its own."""
+    return [len(t.encode(prompt[:prompt.index("{}")] + subject, add_special_tokens=special).ids) - 1 for prompt, subject in records]
+
+
+def subject_records(folder):
+    """Every fifth record of the first file, all 500 of the second, if the prompt has the subject."""
+    records = list(counterfact(folder))
+    return [(p, s) for p, s, _ in records[:10000:5] + records[10000:] if "{}" in p][:2000]
+
+
+def subject_figures(t, folder):
+    out = {}
+    for special in (False, True):
+        indices = subject_indices(t, subject_records(folder), special)
+        out["special" if special else "plain"] = {"sum": sum(indices), "hash": xxhash.xxh3_128_hexdigest(struct.pack(f"<{len(indices)}i", *indices))}
+    return out
+
+
+def figures(path, text, points=True, folder=None):
     t = open_tokenizer(path)
     out = {}
     if text is not None:
@@ -96,6 +154,10 @@ def figures(path, text, points=True):
     out["random"] = many(t, random_texts())
     if points:
         out["points"] = many(t, point_texts())
+    out["strings"] = string_blocks(t)
+    if folder:
+        out["prompts"] = prompt_blocks(t, folder)
+        out["subjects"] = subject_figures(t, folder)
     return out
 
 
@@ -212,33 +274,109 @@ def bases():
     return {"bytes": {**empty, "pre_tokenizer": byte_level(), "decoder": BYTE_DECODER, "model": BYTES}, "chars": {**empty, "pre_tokenizer": None, "decoder": None, "model": CHARS}}
 
 
+def case_file(base, change):
+    whole_file = {**bases()[base], **{k: v for k, v in change.items() if k != "model"}}
+    whole_file["model"] = {**bases()[base]["model"], **change.get("model", {})}
+    return json.dumps(whole_file)
+
+
+def all_cases():
+    yield from case_list()
+    tools = {f.__name__: f for f in (added, template, split, sequence, byte_level)}
+    for name, base, change, texts in tokenizer_cases.families(BYTES["vocab"], CHARS["vocab"], tools):
+        yield name, base, change, TOKENS + texts
+
+
+def decoded(t, ids, skip):
+    """Strip at the start of an empty text makes the library panic."""
+    try:
+        return t.decode(ids, skip_special_tokens=skip)
+    except BaseException:
+        return None
+
+
+def odd_ids(t, d):
+    """Lists of ids that no text has: what a decoder makes of halves of characters."""
+    return [[d.below(t.get_vocab_size()) for _ in range(d.below(16))] for _ in range(8)]
+
+
+def few_strings(t):
+    h = xxhash.xxh3_128()
+    for block in blocks(tokenizer_strings.strings(SEED + 1, FEW)):
+        for special in (False, True):
+            for e in t.encode_batch(block, add_special_tokens=special):
+                h.update(struct.pack(f"<{len(e.ids) + 1}i", len(e.ids), *e.ids))
+    return h.hexdigest()
+
+
 def cases():
-    for name, base, change, texts in case_list():
-        whole_file = {**bases()[base], **{k: v for k, v in change.items() if k != "model"}}
-        whole_file["model"] = {**bases()[base]["model"], **change.get("model", {})}
-        t = Tokenizer.from_str(json.dumps(whole_file))
+    for number, (name, base, change, texts) in enumerate(all_cases()):
+        t = Tokenizer.from_str(case_file(base, change))
         ids = [t.encode(x).ids for x in texts]
-        yield {"name": name, "base": base, "change": change, "texts": texts, "ids": ids, "decoded": [t.decode(x, skip_special_tokens=False) for x in ids],
-               "skipped": [t.decode(x, skip_special_tokens=True) for x in ids]}
+        odd = odd_ids(t, tokenizer_strings.Draws(number))
+        yield {"name": name, "base": base, "change": change, "texts": texts, "ids": ids, "decoded": [decoded(t, x, False) for x in ids], "skipped": [decoded(t, x, True) for x in ids],
+               "odd": odd, "odd_decoded": [decoded(t, x, False) for x in odd], "odd_skipped": [decoded(t, x, True) for x in odd], "strings": few_strings(t)}
+
+
+# Prompts of which no part need be in anybody's data: borders of scripts, spaces and quotes around the subject.
+SUBJECTS = ["Danielle Darrieux", "S\u00e3o Paulo", "\u6771\u4eac", "iPhone 5", "O'Neill", "\u041c\u043e\u0441\u043a\u0432\u0430", "AT&T", "C++", "Jean-Luc", "e\u0301clair"]
+PROMPTS = ["{} is a", "The mother tongue of {} is", "\"{}\", it is said,", "Where is {}? In", "{}'s capital is"]
+SMALL = ["LLaMA-2, Mistral v0.1", "LLaMA-2 as converted now, first False", "Gemma", "OPT", "LLaMA-3, SmolLM3"]
+
+
+def small_subjects(tiny):
+    pairs = [(p, s) for p in PROMPTS for s in SUBJECTS]
+    known = {name: Tokenizer.from_str(case_file(base, change)) for name, base, change, _ in all_cases() if name in SMALL}
+    known["tiny"] = open_tokenizer(tiny)
+    return {"pairs": pairs, "indices": {name: {"plain": subject_indices(t, pairs, False), "special": subject_indices(t, pairs, True)} for name, t in known.items()}}
+
+
+def same(a, b, what):
+    """Both tokenizers on the same strings; prints the first that differs."""
+    for texts in blocks(tokenizer_strings.strings(SEED + 2, 2000)):
+        for special in (False, True):
+            for text, x, y in zip(texts, a.encode_batch(texts, add_special_tokens=special), b.encode_batch(texts, add_special_tokens=special)):
+                if x.ids != y.ids or decoded(a, x.ids, special) != decoded(b, x.ids, special):
+                    print(f"{what}: {text!r}: {x.ids} and {y.ids}")
+                    return False
+    return True
+
+
+def compare_exports(folder, names):
+    originals = {f"case-{i}": Tokenizer.from_str(case_file(base, change)) for i, (_, base, change, _) in enumerate(all_cases())}
+    originals.update({name: open_tokenizer(path) for name, path in names})
+    bad = sum(not same(t, open_tokenizer(os.path.join(folder, name + ".json")), name) for name, t in originals.items())
+    print(f"{len(originals)} exported tokenizers, {bad} differ")
+    return 1 if bad else 0
+
+
+def option(name):
+    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else None
 
 
 def main():
     names = [a.split("=", 1) for a in sys.argv[1:] if "=" in a]
+    if option("--exports"):
+        sys.exit(compare_exports(option("--exports"), names))
     if not names:
         path, text = sys.argv[1], read_text(sys.argv[2])
         start = time.time()
         print(json.dumps(figures(path, text, points=False)))
         print(f"{time.time() - start:.1f} s", file=sys.stderr)
         return
-    text_path = sys.argv[sys.argv.index("--text") + 1] if "--text" in sys.argv else None
+    text_path, folder = option("--text"), option("--counterfact")
     text = read_text(text_path) if text_path else None
+    hash_of = lambda texts: xxhash.xxh3_128_hexdigest("".join(texts).encode())
     lines = [f'"made_by": {json.dumps("tests/golden/tokenizer_reference.py with tokenizers " + tokenizers.__version__)}']
     if text:
         lines.append(f'"text": {json.dumps({"file": os.path.basename(text_path), "hash": xxhash.xxh3_128_hexdigest(text.encode())})}')
-    randoms = "".join(random_texts()).encode()
-    lines.append(f'"random": {json.dumps({"seed": SEED, "strings": STRINGS, "hash": xxhash.xxh3_128_hexdigest(randoms)})}')
-    rows = [f'  {json.dumps(n)}: {json.dumps(figures(p, text, n in ("smollm2", "qwen3")))}' for n, p in names]
+    lines.append(f'"random": {json.dumps({"seed": SEED, "strings": STRINGS, "hash": hash_of(random_texts())})}')
+    lines.append(f'"strings": {json.dumps({"seed": SEED, "strings": MANY, "block": BLOCK, "hash": hash_of(tokenizer_strings.strings(SEED, MANY)), "few": FEW})}')
+    if folder:
+        lines.append(f'"prompts": {json.dumps({"count": sum(1 for _ in prompts(folder)), "hash": hash_of(prompts(folder)), "subjects": len(subject_records(folder))})}')
+    rows = [f'  {json.dumps(n)}: {json.dumps(figures(p, text, n in ("smollm2", "qwen3"), folder))}' for n, p in names]
     lines.append('"tokenizers": {\n' + ",\n".join(rows) + "\n}")
+    lines.append(f'"subjects": {json.dumps(small_subjects(dict(names)["tiny"]), ensure_ascii=False)}')
     lines.append('"bases": {\n' + ",\n".join(f'  "{k}": {json.dumps(v, ensure_ascii=False)}' for k, v in bases().items()) + "\n}")
     lines.append('"cases": [\n' + ",\n".join("  " + json.dumps(c, ensure_ascii=False) for c in cases()) + "\n]")
     print("{\n" + ",\n".join(lines) + "\n}")

@@ -9,6 +9,9 @@
 /* START: first active position where a text is taped; what is before it is constant. LAYER: where taps look. */
 enum { T = 48, START = 13, LAYER = 1, D = K_HIDDEN };
 
+/* Some tests take all families, but of the combinations a part: a step that shares no factor with their number. */
+static int64_t next_kind(int64_t i) { return i < KINDS ? i + 1 : i + 5; }
+
 /* Worst of a kind of error over all models, and where. */
 typedef struct worst {
     double error;
@@ -116,8 +119,8 @@ typedef struct watch {
     const double *added;
 } watch;
 
-static int add_output(void *context, int64_t layer, enum er_matrix_id which, const float *in, float *out, int64_t tokens,
-                      er_err *err)
+static int add_output(void *context, int64_t layer, enum er_matrix_id which, const float *in, float *out,
+                      int64_t tokens, er_err *err)
 {
     const watch *w = context;
     (void)in, (void)err;
@@ -228,7 +231,7 @@ static void added_outputs_have_gradients(void **state)
 {
     (void)state;
     worst w = {0};
-    for (int64_t i = 0; i < KINDS + COMBINATIONS; i++) {
+    for (int64_t i = 0; i < KINDS + COMBINATIONS; i = next_kind(i)) {
         rig g;
         rig_open(&g, i);
         double *added = direction(1000 + i, T * D, START * D), *way = direction(2000 + i, T * D, START * D), loss[2];
@@ -270,7 +273,7 @@ static void matrix_gradients_equal_differences(void **state)
 {
     (void)state;
     worst w = {0};
-    for (int64_t i = 0; i < KINDS + COMBINATIONS; i++) {
+    for (int64_t i = 0; i < KINDS + COMBINATIONS; i = next_kind(i)) {
         rig g;
         rig_open(&g, i);
         for (int m = 0; m < ER_MATRIX_COUNT; m++)
@@ -370,7 +373,8 @@ static void grouping_changes_no_bit_of_gradients(void **state)
         run(&g, cache, &(er_span){2, SHARED_LENGTH, START - SHARED_LENGTH}, 1, x, NULL);
         run(&g, cache, both, 2, x, tape);
         for (int k = 0; k < 2; k++)
-            OK(er_head_back(g.m, grad + k * REST * D, g.factor + START * K_VOCAB, x + k * REST * D, REST, g.work, &err));
+            OK(er_head_back(g.m, grad + k * REST * D, g.factor + START * K_VOCAB, x + k * REST * D, REST, g.work,
+                            &err));
         OK(er_backward(&g.r.view, cache, both, 2, grad, 0, K_LAYERS, tape, NULL, g.work, &err));
         same(&g, grad + REST * D, plain + START * D, REST, "of gradients beside another text, behind a prefix");
         omp_set_num_threads(1);

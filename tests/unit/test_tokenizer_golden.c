@@ -1,77 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Ids against Hugging Face's tokenizers, as tests/golden/tokenizer_reference.py wrote them down. */
-#include "base/file.h"
-#include "base/hash.h"
-#include "base/memory.h"
-#include "base/text.h"
-#include "model/bpe.h"
-#include "model/gguf.h"
-#include "model/tokenizer.h"
-
-#include <jansson.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-static json_t *golden;
-
-#define ok(call) ok_at((call), &err, __LINE__)
-static void ok_at(int code, const er_err *err, int line)
-{
-    if (code) fail_msg("line %d: %d %s", line, code, err->text);
-}
-
-static const char *place(char *out, size_t size, const char *variable, const char *otherwise, const char *name)
-{
-    const char *root = getenv(variable);
-    snprintf(out, size, "%s/%s", root ? root : otherwise, name);
-    return out;
-}
-
-/* --- the tokenizers ----------------------------------------------------------------------------------------------- */
-
-static er_tokenizer *from_gguf(const char *path)
-{
-    er_err err = ER_ERR_INIT;
-    er_map map;
-    er_gguf g;
-    er_tensors list = {0};
-    er_arena *arena = NULL;
-    er_tokenizer_parts parts;
-    er_tokenizer *t = NULL;
-    ok(er_map_open(&map, path, &err));
-    ok(er_arena_new(&arena, 0, &err));
-    ok(er_gguf_parse(&g, &list, arena, map.data, map.size, path, &err));
-    ok(er_gguf_tokenizer(&parts, &g, arena, &err));
-    ok(er_tokenizer_make(&t, &parts, &err));
-    er_tensors_free(&list);
-    er_arena_free(arena);
-    er_map_close(&map);
-    return t;
-}
-
-/* NULL where the file is absent. */
-static er_tokenizer *open_named(const char *name)
-{
-    char path[512], rest[128];
-    er_err err = ER_ERR_INIT;
-    er_tokenizer *t = NULL;
-    if (!strcmp(name, "smollm2")) {
-        place(path, sizeof path, "ERRATA_CACHE", "cache", "SmolLM2-135M-Instruct.Q4_1.gguf");
-        return er_file_exists(path) ? from_gguf(path) : NULL;
-    }
-    snprintf(rest, sizeof rest, "data/tokenizers/%s/tokenizer.json", name);
-    if (!strcmp(name, "tiny"))
-        snprintf(path, sizeof path, "tests/fixtures/tiny-llama/tokenizer.json");
-    else
-        place(path, sizeof path, "ERRATA_SHARED", "../shared", rest);
-    if (!er_file_exists(path)) return NULL;
-    ok(er_tokenizer_open(&t, path, &err));
-    return t;
-}
+#include "tests/unit/tokenizer_figures.h"
 
 /* --- figures: number and hash of ids ------------------------------------------------------------------------------ */
 
@@ -88,14 +17,7 @@ static void figure_start(figure *f, const er_tokenizer *t, int many)
 {
     er_err err = ER_ERR_INIT;
     *f = (figure){.t = t, .many = many, .byte_exact = 1};
-    ok(er_hasher_new(&f->hash, &err));
-}
-
-static void add_number(er_hasher *h, int32_t number)
-{
-    uint8_t b[4];
-    for (int i = 0; i < 4; i++) b[i] = (uint8_t)((uint32_t)number >> (8 * i));
-    er_hasher_add(h, b, sizeof b);
+    OK(er_hasher_new(&f->hash, &err));
 }
 
 static void figure_add(figure *f, const char *text, size_t n)
@@ -103,11 +25,10 @@ static void figure_add(figure *f, const char *text, size_t n)
     er_err err = ER_ERR_INIT;
     f->ids.count = 0;
     f->back.length = 0;
-    ok(er_encode(f->t, &f->ids, text, n, 0, &err));
-    ok(er_decode(f->t, &f->back, f->ids.at, f->ids.count, 0, &err));
+    OK(er_encode(f->t, &f->ids, text, n, 0, &err));
+    OK(er_decode(f->t, &f->back, f->ids.at, f->ids.count, 0, &err));
     f->byte_exact &= f->back.length == n && (n == 0 || !memcmp(f->back.at, text, n));
-    if (f->many) add_number(f->hash, (int32_t)f->ids.count);
-    for (int64_t i = 0; i < f->ids.count; i++) add_number(f->hash, f->ids.at[i]);
+    add_ids(f->hash, &f->ids, f->many);
     f->count += f->ids.count;
 }
 
@@ -130,43 +51,6 @@ static int figure_end(figure *f, const char *tokenizer, const char *what)
     return same;
 }
 
-/* The strings of random_texts() in tokenizer_reference.py. */
-static const char *const atoms[] = {
-    " ", " ", " ", "  ", "   ", "\n", "\n\n", "\r\n", "\t", "the", "The", " of", "ing", "Paris", "'s", "'S", "'\u017f",
-    "'re", "'LL", "'d", "'", "\u2019s", "1", "42", "1984", "\u00bd", "\u2167", "\u0663", "!", "?!", "...", " -", "--",
-    "(", ")]", "{}", "\u00e9", "e\u0301", "\u00c5", "A\u030a", "\u00df", "\u0416", "\u0448\u0435", "\u03b1\u03b2",
-    "\u4f60\u597d", "\u3053\u3093", "\ud55c\uad6d", "\u1112\u1161\u11ab", "\u0627\u0644", "\u0915\u094d\u0937",
-    "\u0e01\u0e33", "\U0001f600", "\U0001f469\u200d\U0001f680", "\u200b", "\u00a0", "\xC2\x85", "\u180e", "\u2028",
-    "\u3000", "\ufeff", "\u00ad", "\u2581", "<s>", "</s>", "<|endoftext|>", "<|im_start|>", "<|begin_of_text|>",
-    "<think>", "<0x0A>", "_", "a_b", "http://", "", "\x7f"};
-enum { ATOMS = sizeof atoms / sizeof *atoms, NUL_ATOM = ATOMS - 2 };
-
-static uint64_t state;
-
-static uint32_t below(uint32_t n)
-{
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)((state >> 33) % n);
-}
-
-static void random_text(er_text *out)
-{
-    er_err err = ER_ERR_INIT;
-    char bytes[4];
-    out->length = 0;
-    for (uint32_t parts = below(24); parts > 0; parts--) {
-        uint32_t kind = below(8);
-        if (kind < 6) {
-            uint32_t which = below(ATOMS);
-            ok(er_text_bytes(out, atoms[which], which == NUL_ATOM ? 1 : strlen(atoms[which]), &err));
-        } else {
-            uint32_t point = kind == 6 ? below(0x110000) : 0x20 + below(95);
-            if (point >= 0xD800 && point < 0xE000) point = 0xFFFD;
-            ok(er_text_bytes(out, bytes, er_utf8_put(bytes, point), &err));
-        }
-    }
-}
-
 /* lossless: every text comes back from its ids */
 static int check_random(const er_tokenizer *t, const char *name, int lossless)
 {
@@ -175,11 +59,11 @@ static int check_random(const er_tokenizer *t, const char *name, int lossless)
     er_text text = ER_TEXT_INIT, all = ER_TEXT_INIT;
     figure f;
     figure_start(&f, t, 1);
-    state = (uint64_t)json_integer_value(json_object_get(about, "seed"));
+    draws d = {(uint64_t)json_integer_value(json_object_get(about, "seed"))};
     for (json_int_t n = json_integer_value(json_object_get(about, "strings")); n > 0; n--) {
-        random_text(&text);
-        ok(er_text_bytes(&all, text.at, text.length, &err));
-        figure_add(&f, text.at ? text.at : "", text.length);
+        random_text(&text, &d);
+        OK(er_text_bytes(&all, text.at, text.length, &err));
+        figure_add(&f, text.at, text.length);
     }
     char hash_text[ER_HASH_TEXT];
     er_hash hash = er_hash_bytes(all.at, all.length);
@@ -207,18 +91,18 @@ static int check_points(const er_tokenizer *t, const char *name)
 
 static int check_text(const er_tokenizer *t, const char *name, int lossless)
 {
-    char path[512], file[128];
+    char file[128];
     char *text;
     size_t n;
     er_err err = ER_ERR_INIT;
     const char *base = json_string_value(json_object_get(json_object_get(golden, "text"), "file"));
     snprintf(file, sizeof file, "data/text/%s", base ? base : "");
-    place(path, sizeof path, "ERRATA_SHARED", "../shared", file);
+    const char *path = SHARED(file);
     if (!base || !er_file_exists(path)) {
         print_message("%s: %s is absent, the figures on it are skipped\n", name, path);
         return 1;
     }
-    ok(er_file_read(&text, &n, path, &err));
+    OK(er_file_read(&text, &n, path, &err));
     figure whole, lines;
     figure_start(&whole, t, 0);
     figure_add(&whole, text, n);
@@ -257,6 +141,7 @@ static void test_gpt2(void **unused) { (void)unused, check_named("gpt2", KEEPS_A
 static void test_llama3(void **unused) { (void)unused, check_named("llama3", KEEPS_ALL); }
 static void test_qwen3(void **unused) { (void)unused, check_named("qwen3", CHANGES); }
 static void test_llama2(void **unused) { (void)unused, check_named("llama2", CHANGES); }
+static void test_tinystories(void **unused) { (void)unused, check_named("tinystories", CHANGES); }
 
 static void test_known_ids(void **unused)
 {
@@ -268,10 +153,10 @@ static void test_known_ids(void **unused)
     er_text back = ER_TEXT_INIT;
     er_tokenizer *t = open_named("smollm2");
     if (!t) skip();
-    ok(er_encode(t, &ids, text, strlen(text), 1, &err));
+    OK(er_encode(t, &ids, text, strlen(text), 1, &err));
     assert_int_equal(ids.count, 5);
     assert_memory_equal(ids.at, want, sizeof want);
-    ok(er_decode(t, &back, ids.at, ids.count, 1, &err));
+    OK(er_decode(t, &back, ids.at, ids.count, 1, &err));
     assert_string_equal(back.at, text);
     er_text_free(&back);
     er_ids_free(&ids);
@@ -279,26 +164,6 @@ static void test_known_ids(void **unused)
 }
 
 /* --- small tokenizers: one component or flag each ----------------------------------------------------------------- */
-
-static er_tokenizer *case_tokenizer(json_t *entry)
-{
-    er_err err = ER_ERR_INIT;
-    er_tokenizer *t = NULL;
-    json_t *root = json_deep_copy(json_object_get(json_object_get(golden, "bases"),
-                                                  json_string_value(json_object_get(entry, "base"))));
-    json_t *change = json_deep_copy(json_object_get(entry, "change"));
-    json_t *model = json_incref(json_object_get(change, "model"));
-    json_object_del(change, "model");
-    assert_int_equal(json_object_update(root, change), 0);
-    if (model) assert_int_equal(json_object_update(json_object_get(root, "model"), model), 0);
-    char *text = json_dumps(root, 0);
-    ok(er_tokenizer_parse(&t, text, strlen(text), json_string_value(json_object_get(entry, "name")), &err));
-    free(text);
-    json_decref(model);
-    json_decref(change);
-    json_decref(root);
-    return t;
-}
 
 static int same_ids(const er_ids *ids, const json_t *want)
 {
@@ -308,18 +173,23 @@ static int same_ids(const er_ids *ids, const json_t *want)
     return 1;
 }
 
-/* Where the reference had to put U+FFFD, we give bytes. */
+/* JSON null: the reference panicked. */
 static int same_text(const er_tokenizer *t, const er_ids *ids, const json_t *want, int skip_special)
 {
     er_err err = ER_ERR_INIT;
     er_text text = ER_TEXT_INIT;
     const char *expected = json_string_value(want);
     size_t n = json_string_length(want);
-    ok(er_decode(t, &text, ids->at, ids->count, skip_special, &err));
-    int same = strstr(expected, "\uFFFD") || (text.length == n && (n == 0 || !memcmp(text.at, expected, n)));
+    OK(er_decode_text(t, &text, ids->at, ids->count, skip_special, &err));
+    int same = !expected || (text.length == n && (n == 0 || !memcmp(text.at, expected, n)));
     if (!same) print_error("decoded '%s', expected '%s'\n", text.at ? text.at : "", expected);
     er_text_free(&text);
     return same;
+}
+
+static const json_t *at(json_t *entry, const char *list, size_t i)
+{
+    return json_array_get(json_object_get(entry, list), i);
 }
 
 static int check_texts(const er_tokenizer *t, json_t *entry)
@@ -331,10 +201,10 @@ static int check_texts(const er_tokenizer *t, json_t *entry)
     json_t *text;
     json_array_foreach(json_object_get(entry, "texts"), i, text) {
         ids.count = 0;
-        ok(er_encode(t, &ids, json_string_value(text), json_string_length(text), 1, &err));
-        int same = same_ids(&ids, json_array_get(json_object_get(entry, "ids"), i));
-        same = same && same_text(t, &ids, json_array_get(json_object_get(entry, "decoded"), i), 0);
-        same = same && same_text(t, &ids, json_array_get(json_object_get(entry, "skipped"), i), 1);
+        OK(er_encode(t, &ids, json_string_value(text), json_string_length(text), 1, &err));
+        int same = same_ids(&ids, at(entry, "ids", i));
+        same = same && same_text(t, &ids, at(entry, "decoded", i), 0);
+        same = same && same_text(t, &ids, at(entry, "skipped", i), 1);
         if (same) continue;
         bad++;
         print_error("%s: '%s' differs:", json_string_value(json_object_get(entry, "name")), json_string_value(text));
@@ -345,14 +215,76 @@ static int check_texts(const er_tokenizer *t, json_t *entry)
     return bad;
 }
 
+/* Ids that no text has: halves of characters, bytes without their neighbours. */
+static int check_odd(const er_tokenizer *t, json_t *entry)
+{
+    er_err err = ER_ERR_INIT;
+    er_ids ids = {0};
+    int bad = 0;
+    size_t i, k;
+    json_t *list, *id;
+    json_array_foreach(json_object_get(entry, "odd"), i, list) {
+        ids.count = 0;
+        json_array_foreach(list, k, id) OK(er_ids_add(&ids, (int32_t)json_integer_value(id), &err));
+        int same = same_text(t, &ids, at(entry, "odd_decoded", i), 0);
+        same = same_text(t, &ids, at(entry, "odd_skipped", i), 1) && same;
+        if (!same) print_error("%s: odd ids %zu\n", json_string_value(json_object_get(entry, "name")), i);
+        bad += !same;
+    }
+    er_ids_free(&ids);
+    return bad;
+}
+
+/* A few hundred random strings, without and with special tokens. */
+static int check_strings(const er_tokenizer *t, json_t *entry)
+{
+    er_err err = ER_ERR_INIT;
+    json_t *about = json_object_get(golden, "strings");
+    json_int_t few = json_integer_value(json_object_get(about, "few"));
+    draws d = {(uint64_t)json_integer_value(json_object_get(about, "seed")) + 1};
+    er_text *texts = calloc((size_t)few, sizeof *texts);
+    er_hasher *h = NULL;
+    er_ids ids = {0};
+    OK(er_hasher_new(&h, &err));
+    for (json_int_t i = 0; i < few; i++) random_string(&texts[i], &d);
+    for (json_int_t i = 0; i < 2 * few; i++) {
+        const er_text *text = &texts[i % few];
+        ids.count = 0;
+        OK(er_encode(t, &ids, text->at, text->length, i >= few, &err));
+        add_ids(h, &ids, 1);
+    }
+    char hash_text[ER_HASH_TEXT];
+    er_hash hash = er_hasher_end(h);
+    er_hash_text(hash_text, &hash);
+    for (json_int_t i = 0; i < few; i++) er_text_free(&texts[i]);
+    free(texts);
+    er_hasher_free(h);
+    er_ids_free(&ids);
+    int same = !strcmp(hash_text, json_string_value(json_object_get(entry, "strings")));
+    if (!same) print_error("%s: random strings differ\n", json_string_value(json_object_get(entry, "name")));
+    return !same;
+}
+
+/* ERRATA_TOKENIZER_EXPORTS=FOLDER keeps what is written for tokenizer_reference.py --exports. */
+static void keep_export(const er_text *json, const char *name)
+{
+    const char *folder = getenv("ERRATA_TOKENIZER_EXPORTS");
+    char path[512];
+    er_err err = ER_ERR_INIT;
+    if (!folder) return;
+    snprintf(path, sizeof path, "%s/%s.json", folder, name);
+    OK(er_save_bytes(path, json->at, json->length, &err));
+}
+
 /* The tokenizer.json that we write makes the same tokenizer. */
-static er_tokenizer *written_and_read(const er_tokenizer *t)
+static er_tokenizer *written_and_read(const er_tokenizer *t, const char *name)
 {
     er_err err = ER_ERR_INIT;
     er_text json = ER_TEXT_INIT;
     er_tokenizer *again = NULL;
-    ok(er_tokenizer_json(t, &json, &err));
-    ok(er_tokenizer_parse(&again, json.at, json.length, "written", &err));
+    OK(er_tokenizer_json(t, &json, &err));
+    keep_export(&json, name);
+    OK(er_tokenizer_parse(&again, json.at, json.length, "written", &err));
     er_text_free(&json);
     er_hash a = er_tokenizer_hash(t), b = er_tokenizer_hash(again);
     assert_true(er_hash_equal(&a, &b));
@@ -367,8 +299,11 @@ static void test_cases(void **unused)
     int bad = 0;
     assert_true(json_array_size(json_object_get(golden, "cases")) > 0);
     json_array_foreach(json_object_get(golden, "cases"), i, entry) {
-        er_tokenizer *t = case_tokenizer(entry), *again = written_and_read(t);
+        char name[32];
+        snprintf(name, sizeof name, "case-%zu", i);
+        er_tokenizer *t = case_tokenizer(entry), *again = written_and_read(t, name);
         bad += check_texts(t, entry) + check_texts(again, entry);
+        bad += check_odd(t, entry) + check_odd(again, entry) + check_strings(t, entry);
         er_tokenizer_close(t);
         er_tokenizer_close(again);
     }
@@ -379,26 +314,12 @@ static void test_cases(void **unused)
 static void test_written(void **unused)
 {
     (void)unused;
-    static const char *const names[] = {"tiny", "smollm2", "gpt2", "llama3", "qwen3", "llama2"};
+    static const char *const names[] = {"tiny", "smollm2", "gpt2", "llama3", "qwen3", "llama2", "tinystories"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         er_tokenizer *t = open_named(names[i]);
-        if (t) er_tokenizer_close(written_and_read(t));
+        if (t) er_tokenizer_close(written_and_read(t, names[i]));
         er_tokenizer_close(t);
     }
-}
-
-static int start(void **unused)
-{
-    (void)unused;
-    golden = json_load_file("tests/golden/tokenizer.json", JSON_ALLOW_NUL, NULL);
-    return golden ? 0 : -1;
-}
-
-static int end(void **unused)
-{
-    (void)unused;
-    json_decref(golden);
-    return er_memory_live() == 0 ? 0 : -1;
 }
 
 int main(void)
@@ -406,7 +327,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cases),  cmocka_unit_test(test_tiny),  cmocka_unit_test(test_smollm2),
         cmocka_unit_test(test_gpt2),   cmocka_unit_test(test_llama3), cmocka_unit_test(test_qwen3),
-        cmocka_unit_test(test_llama2), cmocka_unit_test(test_known_ids), cmocka_unit_test(test_written),
+        cmocka_unit_test(test_llama2), cmocka_unit_test(test_tinystories), cmocka_unit_test(test_known_ids), cmocka_unit_test(test_written),
     };
-    return cmocka_run_group_tests(tests, start, end);
+    return cmocka_run_group_tests(tests, golden_open, golden_close);
 }
