@@ -188,5 +188,23 @@ expect 5 0 verify "$work/other" --rerun; says "run again: cases.jsonl: line 11"
 touch "$work/other/scores.journal"
 expect 2 0 bundle "$work/other" --to "$work/x.tar"; says "not finished"
 [ ! -e "$work/x.tar" ] || fail "a refused bundle left a file"
+rm -rf "$work/now" "$work/other"
+
+# --- other kinds of runs: weights restored after each batch, one batch of all with failed edits, everything drawn by the model,
+# no statistics at all; each bundled with all it needs, its own folder gone, run again on two ranks
+again() {
+    local want=$1
+    shift
+    expect "$want" 0 run "$job" "$@"
+    run=$(ls -d "$work"/now/job-*)
+    expect 0 0 bundle "$run" --to "$work/kind.tar" --with-data --with-corpus --with-stats
+    rm -rf "$work/now"
+    expect 0 2 verify "$work/kind.tar" --rerun; says "run again on 2 ranks: bit-identical"
+}
+again 0 --set edit.mode=single --set edit.batch=1 --set score.at_end=false --set score.every=0
+again 3 --set editor.L2=1e-300
+again 0 --set 'templates={generate: {seed: 2}}' --set 'stats.corpus={sample: {tokens: 2000, seed: 1}}' --set data.count=2
+sed -i 's/^editor.*/editor: {method: rome, layers: [2], v_num_grad_steps: 5, v_lr: 0.5, mom2_adjustment: false}/' "$job"
+again 0 --set edit.batch=1 --set data.count=2
 no_temporaries "$work" || fail "temporary files are left"
 echo "RESULT run_bundle: $checks checks"
