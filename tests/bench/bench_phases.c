@@ -199,6 +199,7 @@ static int run(bench *b, const options *o, FILE *csv, er_err *err)
                 er_kernels_name(), b->threads, o->rounds, load);
     print_rates(b, csv);
     if (!b->corpus) printf("no corpus: statistics are left out\n");
+    fflush(stdout);
     ER_TRY(bench_open(b, err));
     for (int r = 0; r < o->rounds; r++)
         for (int i = 0; i < PHASES; i++) {

@@ -51,10 +51,22 @@ typedef struct ground {
 
 static volatile uint64_t sink;
 
+/* Several streams at once, each a cache line at a time: more of them are under way than of one stream. */
+static void read_streams(const ground *g)
+{
+    enum { STREAMS = 8, LINE = 8 };
+    const size_t length = g->words / STREAMS / LINE * LINE;
+    uint64_t sum[LINE] = {0};
+    for (size_t i = 0; i < length; i += LINE)
+        for (size_t s = 0; s < STREAMS; s++)
+            for (size_t j = 0; j < LINE; j++) sum[j] ^= g->bytes[s * length + i + j];
+    for (size_t j = 1; j < LINE; j++) sum[0] ^= sum[j];
+    sink = sum[0];
+}
+
 static double work_once(enum rate_kind kind, ground *g)
 {
     double *a = (double *)(void *)g->a, *b = (double *)(void *)g->b, *c = (double *)(void *)g->c;
-    uint64_t sum[64] = {0};
     switch (kind) {
     case RATE_SGEMM:
         cblas_sgemm(ROW_MAJOR, NO_TRANS, TRANS, N, N, N, 1, g->a, N, g->b, N, 0, g->c, N);
@@ -64,10 +76,7 @@ static double work_once(enum rate_kind kind, ground *g)
         cblas_dsyrk(ROW_MAJOR, UPPER, TRANS, SYRK_N, SYRK_K, 1, a, SYRK_N, 0, c, SYRK_N);
         return 1.0 * SYRK_K * SYRK_N * (SYRK_N + 1);
     default:
-        for (size_t i = 0; i + 64 <= g->words; i += 64)
-            for (size_t j = 0; j < 64; j++) sum[j] ^= g->bytes[i + j];
-        for (size_t j = 1; j < 64; j++) sum[0] ^= sum[j];
-        sink = sum[0];
+        read_streams(g);
         return 8.0 * (double)g->words;
     }
 }
@@ -83,7 +92,7 @@ static int prepare(ground *g, int count)
         for (size_t k = 0; k < doubles; k++) p[k] = 0.25;
         *at[i] = (float *)(void *)p;
     }
-    g->words = read_bytes / sizeof *g->bytes / (size_t)count;
+    g->words = read_bytes / sizeof *g->bytes / (size_t)count / 64 * 64;
     g->bytes = malloc(g->words * sizeof *g->bytes);
     if (!g->bytes) return -1;
     memset(g->bytes, 1, g->words * sizeof *g->bytes); /* pages of its own */
