@@ -16,8 +16,13 @@ static const struct named {
     int digits, nfc, ignore_merges;
 } named[] = {
     {"gpt-2", NULL, 0, 0, 0},
+    {"phi-2", NULL, 0, 0, 0},
+    {"olmo", NULL, 0, 1, 0}, /* GPT-NeoX's */
     {"smollm", NULL, 1, 0, 0},
+    {"starcoder", NULL, 1, 0, 0},
     {"llama-bpe", WORDS "\\p{N}{1,3}" REST, 0, 0, 1},
+    {"llama3", WORDS "\\p{N}{1,3}" REST, 0, 0, 1},
+    {"dbrx", WORDS "\\p{N}{1,3}" REST, 0, 0, 0}, /* cl100k's: OLMo-2, Phi-4 */
     {"qwen2", WORDS "\\p{N}" REST, 0, 1, 0},
 };
 
@@ -27,7 +32,9 @@ int er_tokenizer_named(er_tokenizer *t, const char *pre, er_err *err)
     for (size_t i = 0; i < sizeof named / sizeof *named; i++)
         if (pre && strcmp(pre, named[i].name) == 0) n = &named[i];
     if (!n)
-        return er_fail(err, ER_E_UNSUPPORTED, "pre-tokenizer '%.60s' (known: gpt-2, smollm, llama-bpe, qwen2)",
+        return er_fail(err, ER_E_UNSUPPORTED,
+                       "pre-tokenizer '%.60s' (known: gpt-2, phi-2, olmo, smollm, starcoder, llama-bpe, llama3, dbrx, "
+                       "qwen2)",
                        pre ? pre : "");
     if (n->nfc) t->normalizer.steps[t->normalizer.count++].kind = ER_NFC;
     t->ignore_merges = n->ignore_merges;
@@ -68,19 +75,18 @@ static int add_merges(er_tokenizer *t, const er_tokenizer_parts *p, er_err *err)
 
 /* --- SentencePiece ------------------------------------------------------------------------------------------------ */
 
-/* llama.cpp's converter writes the spaces of user-defined tokens as spaces; the vocabulary that it read had U+2581. */
+/* Runs of spaces among the user's tokens (Gemma has them): llama.cpp's converter writes spaces where the vocabulary had
+ * U+2581. A space within another text is taken for one. */
 static int put_user(er_tokenizer *t, int64_t id, const char *token, er_err *err)
 {
-    er_text spelt = ER_TEXT_INIT;
-    int code = 0;
-    for (const char *p = token; *p && !code; p++)
-        code = *p == ' ' ? er_text_add(&spelt, "\xE2\x96\x81", err) : er_text_bytes(&spelt, p, 1, err);
+    static const char mark[] = "\xE2\x96\x81";
+    er_text run = ER_TEXT_INIT;
     size_t n = strlen(token);
-    if (!code && n < spelt.length && er_words_find(&t->words, spelt.at, spelt.length) < 0)
-        code = er_tokenizer_put(t, id, spelt.at, spelt.length, 1, err);
-    else if (!code)
-        code = er_tokenizer_put(t, id, token, n, 1, err);
-    er_text_free(&spelt);
+    int code = 0, spaces = n > 0 && strspn(token, " ") == n;
+    for (size_t i = 0; i < n && spaces && !code; i++) code = er_text_add(&run, mark, err);
+    int there = spaces && !code && er_words_find(&t->words, run.at, run.length) >= 0;
+    if (!code) code = er_tokenizer_put(t, id, spaces && !there ? run.at : token, spaces && !there ? run.length : n, 1, err);
+    er_text_free(&run);
     return code;
 }
 

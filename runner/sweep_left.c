@@ -49,6 +49,22 @@ static int put_lists(er_text *out, const er_table *t, int state, const char *wor
     return er_text_format(out, err, " with %s--task $SLURM_ARRAY_TASK_ID/%lld\n", option, (long long)er_table_tasks(t));
 }
 
+/* Which points the next rung takes is known to whoever runs it. */
+static int put_halving(er_text *out, const er_table *t, er_err *err)
+{
+    er_point best;
+    int64_t rungs = 0;
+    for (int64_t p = 0; p < t->count; p++)
+        if (er_point_rungs(&t->points[p]) > rungs) rungs = er_point_rungs(&t->points[p]);
+    if (!rungs) return 0;
+    ER_TRY(er_table_winner(&best, t, err));
+    int ended = best.state == ER_POINT_DONE;
+    er_point_free(&best);
+    if (ended) return 0;
+    return er_text_format(out, err, "halving: %lld rungs begun and no winner yet: give the sweep again to go on\n",
+                          (long long)rungs);
+}
+
 int er_table_left(er_text *out, const er_table *t, er_err *err)
 {
     long long n[4] = {0};
@@ -58,5 +74,5 @@ int er_table_left(er_text *out, const er_table *t, er_err *err)
                           n[ER_POINT_WAITING]));
     if (n[ER_POINT_WAITING]) ER_TRY(put_lists(out, t, ER_POINT_WAITING, "left", "", err));
     if (n[ER_POINT_FAILED]) ER_TRY(put_lists(out, t, ER_POINT_FAILED, "failed", "--retry ", err));
-    return 0;
+    return put_halving(out, t, err);
 }

@@ -263,17 +263,32 @@ static int finish(er_sweeping *s, const er_sweep_options *o, int64_t *failed, er
     return code;
 }
 
+/* Halving has ended: its winner was run with what the job says now. */
+static int has_ended(const er_sweeping *s, const er_table *t, int *ended, er_err *err)
+{
+    er_point best;
+    ER_TRY(er_table_winner(&best, t, err));
+    for (int64_t p = 0; p < s->file.count && best.state == ER_POINT_DONE; p++)
+        *ended |= !strcmp(s->items[p].name, best.name) && er_hash_equal(&s->items[p].job, &best.job);
+    er_point_free(&best);
+    return 0;
+}
+
 /* A table of the points as the folder has them, also where the folder is not there yet. */
 static int table_of(er_table *t, const er_sweeping *s, er_err *err)
 {
+    int ended = 0;
     *t = (er_table){0};
+    ER_TRY(er_strdup(&t->out, s->file.out, err));
+    if (s->file.rungs.count) ER_TRY(has_ended(s, t, &ended, err));
     ER_TRY(er_alloc(&t->points, (size_t)s->file.count, err));
     for (; t->count < s->file.count; t->count++) {
         er_point *p = &t->points[t->count];
         ER_TRY(er_point_read(p, s->file.out, s->items[t->count].name, err));
         if (p->has_job && !er_hash_equal(&p->job, &s->items[t->count].job)) p->state = ER_POINT_WAITING;
         int64_t rungs = p->state == ER_POINT_DONE ? s->file.rungs.count - er_point_rungs(p) : 0;
-        if (rungs > 0) p->state = ER_POINT_WAITING; /* whether halving left it behind is for the tasks to say */
+        /* whether halving left it behind is for the tasks to say */
+        if (rungs > 0 && !ended) p->state = ER_POINT_WAITING;
     }
     return 0;
 }

@@ -48,7 +48,7 @@ static int put_head(er_text *t, const er_sweeping *s, const er_sweep_options *o,
     const char *slash = strrchr(s->file.out, '/');
     char option[PATH_MAX + 64];
     ER_TRY(er_text_add(t, "#!/bin/bash\n# Written by errata sweep --slurm. One task per point; #SBATCH lines give way "
-                          "to SBATCH_* variables\n# (SBATCH_TIMELIMIT, SBATCH_PARTITION, ...) and to options of sbatch.\n",
+                          "to SBATCH_* variables\n# (SBATCH_TIMELIMIT, ...) and to options of sbatch.\n",
                        err));
     snprintf(option, sizeof option, "--job-name=errata-%.100s", slash ? slash + 1 : s->file.out);
     ER_TRY(put_option(t, o, option, err));
@@ -88,7 +88,7 @@ static int put_command(er_text *t, const er_sweeping *s, const er_sweep_options 
     return er_text_add(t, " &\n"
                           "step=$!\n"
                           "trap 'kill -USR1 $step 2>/dev/null' USR1 TERM # srun passes it to every rank\n"
-                          "while wait $step; code=$?; kill -0 $step 2>/dev/null; do :; done # a trap ends a wait early\n"
+                          "while wait $step; kill -0 $step 2>/dev/null; do :; done # a trap ends a wait early\n"
                           "wait $step; code=$?\n"
                           "# 75: everything is saved, the point goes on when it is started again\n"
                           "[ $code != 75 ] || scontrol requeue \"${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}\"\n"

@@ -177,6 +177,10 @@ expect 0 run "$job" --set "editor.clamp_norm_factor=$clamp" --set "editor.nullsp
 same_runs "$work/alone/rung" "$out/points/$winner/run" || fail "the winner's tuning run differs from its job alone"
 expect 0 sweep "$sweep.2"
 [ "$(grep -c ' starts:' "$work/err")" = 0 ] || fail "a finished halving ran again"
+expect 2 sweep "$sweep.2" --slurm --dry-run; says "no point is left"
+mv "$out/best/point.json" "$work/best.json"
+expect 0 sweep status "$out"; says "no winner yet"
+mv "$work/best.json" "$out/best/point.json"
 mv "$out" "$work/halved"
 setsid mpirun -n 2 "$ERRATA" sweep "$sweep.2" --parallel 2 >"$work/out" 2>"$work/err" </dev/null &
 pid=$!

@@ -282,13 +282,16 @@ static void test_parts(void **unused)
     assert_int_equal(ids.count, 7);
     assert_memory_equal(ids.at, want, sizeof want);
     er_tokenizer_close(t);
-    static const char *const known[] = {"gpt-2", "llama-bpe", "qwen2"};
-    for (size_t i = 0; i < 3; i++) {
+    static const char *const known[] = {"gpt-2", "phi-2", "llama-bpe", "llama3", "dbrx", "olmo", "qwen2", "starcoder"};
+    for (size_t i = 0; i < 8; i++) {
         p.pre = known[i];
         ok(er_tokenizer_make(&t, &p, &err));
         ids.count = 0;
         ok(er_encode(t, &ids, "12", 2, 0, &err));
-        assert_int_equal(ids.count, i == 2 ? 2 : 1);
+        assert_int_equal(ids.count, i < 6 ? 1 : 2);
+        ids.count = 0;
+        ok(er_encode(t, &ids, "e\u0301", 3, 0, &err)); /* two bytes where it is composed */
+        assert_int_equal(ids.count, i == 5 || i == 6 ? 2 : 3);
         er_tokenizer_close(t);
     }
     t = NULL;

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "model/tokenizer.h"
+#include "model/tokenizer_proto.h"
 
 #include <unistd.h>
 
@@ -65,16 +66,34 @@ static void write_merges(json_t *entry)
     er_text_free(&text);
 }
 
-static void write_model(const char *digits)
+static char *model_bytes(size_t *n, const char *digits)
 {
-    size_t n = strlen(digits) / 2;
-    char *bytes = malloc(n + 1);
-    for (size_t i = 0; i < n; i++) {
+    *n = strlen(digits) / 2;
+    char *bytes = malloc(*n + 1);
+    for (size_t i = 0; i < *n; i++) {
         const char pair[3] = {digits[2 * i], digits[2 * i + 1], 0};
         bytes[i] = (char)strtol(pair, NULL, 16);
     }
+    return bytes;
+}
+
+static void write_model(const char *digits)
+{
+    size_t n;
+    char *bytes = model_bytes(&n, digits);
     write_file("tokenizer.model", bytes, n);
     free(bytes);
+}
+
+static json_t *case_named(const char *name)
+{
+    size_t i;
+    json_t *entry;
+    json_array_foreach(json_object_get(golden, "cases"), i, entry) {
+        if (!strcmp(json_string_value(json_object_get(entry, "name")), name)) return entry;
+    }
+    fail_msg("no case %s", name);
+    return NULL;
 }
 
 static const char *model_of(json_t *entry)
@@ -211,6 +230,62 @@ static void test_cases(void **unused)
     assert_int_equal(bad, 0);
 }
 
+/* --- the same vocabularies as GGUF has them ----------------------------------------------------------------------- */
+
+/* User-defined pieces as llama.cpp's converter writes them: marks as spaces, and a score of their own. */
+static char *spelt(const er_piece *p)
+{
+    char *text = calloc(p->text.length + 1, 1);
+    size_t n = 0;
+    for (size_t i = 0; i < p->text.length; n++) {
+        int mark = p->type == ER_PIECE_USER && !strncmp(p->text.at + i, "\u2581", strlen("\u2581"));
+        text[n] = mark ? ' ' : p->text.at[i];
+        i += mark ? strlen("\u2581") : 1;
+    }
+    return text;
+}
+
+static void test_gguf(void **unused)
+{
+    (void)unused;
+    static const struct {
+        const char *name;
+        int space_prefix;
+        int64_t bos, eos, unk, pad;
+    } cases[] = {{"LLaMA, legacy, llama", 1, 1, 2, 0, -1}, {"LLaMA, legacy, users", 1, 1, 2, 0, -1}, {"Gemma", 0, 2, 1, 3, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        er_err err = ER_ERR_INIT;
+        er_tokenizer *t = NULL;
+        json_t *entry = case_named(cases[i].name);
+        size_t n;
+        char *bytes = model_bytes(&n, model_of(entry));
+        er_pieces p;
+        OK(er_pieces_read(&p, bytes, n, &err));
+        char **tokens = calloc(p.count, sizeof *tokens);
+        float *scores = calloc(p.count, sizeof *scores);
+        int32_t *types = calloc(p.count, sizeof *types);
+        for (size_t k = 0; k < p.count; k++) {
+            tokens[k] = spelt(&p.at[k]);
+            int turn = !strcmp(tokens[k], "<start_of_turn>") || !strcmp(tokens[k], "<end_of_turn>");
+            types[k] = turn ? ER_PIECE_CONTROL : p.at[k].type; /* as the converter has it, too */
+            scores[k] = p.at[k].type == ER_PIECE_USER ? -1000 : p.at[k].score;
+        }
+        er_tokenizer_parts parts = {.model = "llama", .tokens = (const char *const *)tokens, .scores = scores, .types = types,
+                                    .token_count = (int64_t)p.count, .bos = cases[i].bos, .eos = cases[i].eos,
+                                    .unk = cases[i].unk, .pad = cases[i].pad, .add_bos = 1,
+                                    .add_space_prefix = cases[i].space_prefix};
+        OK(er_tokenizer_make(&t, &parts, &err));
+        assert_int_equal(check(t, entry), 0);
+        er_tokenizer_close(t);
+        for (size_t k = 0; k < p.count; k++) free(tokens[k]);
+        free(tokens);
+        free(scores);
+        free(types);
+        er_pieces_free(&p);
+        free(bytes);
+    }
+}
+
 /* --- what is not a tokenizer -------------------------------------------------------------------------------------- */
 
 static void refused(int code, const char *word)
@@ -329,7 +404,7 @@ static int end(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_refused),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_gguf), cmocka_unit_test(test_refused),
                                        cmocka_unit_test(test_models_refused), cmocka_unit_test(test_json_first)};
     return cmocka_run_group_tests(tests, start, end);
 }
