@@ -37,8 +37,9 @@ size_t er_utf8_valid(const char *p, size_t n)
 size_t er_utf8_broken(const char *p, size_t n)
 {
     uint8_t first = (uint8_t)*p;
-    size_t more = first >= 0xF0 && first <= 0xF4 ? 3 : first >= 0xE0 && first < 0xF0 ? 2 : first >= 0xC2 && first < 0xE0;
-    uint8_t low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80, high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
+    size_t more = first < 0xC2 || first > 0xF4 ? 0 : first < 0xE0 ? 1 : first < 0xF0 ? 2 : 3;
+    uint8_t low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
+    uint8_t high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
     size_t i = 1;
     for (; i <= more && i < n && (uint8_t)p[i] >= low && (uint8_t)p[i] <= high; i++) {
         low = 0x80;

@@ -30,13 +30,15 @@ int er_tokenizer_parse_vocab(er_tokenizer **out, const char *vocab, size_t vocab
 /* The same from the bytes of SentencePiece's tokenizer.model. */
 int er_tokenizer_parse_pieces(er_tokenizer **out, const char *bytes, size_t n, const char *config, size_t config_bytes,
                               er_err *err);
-/* From parts, as GGUF carries them. tokenizer.ggml.model "gpt2" (NULL means that, too): tokens, their types (3 =
- * control, special; 4 = user-defined), merges "a b" in rank order; pre is the pre-tokenizer's name ("gpt-2", "phi-2",
- * "olmo", "smollm", "starcoder", "llama-bpe", "llama3", "dbrx", "qwen2"). "llama", a SentencePiece vocabulary: tokens, scores and types (2 = unknown, 6 = byte
- * "<0x0A>"); merges and pre are not read: the merges follow from tokens and scores as Hugging Face's converters
- * derive them, and ids are those of the LLaMA-2 file (a space goes before every stretch of text between added tokens
- * when add_space_prefix is set). add_bos puts bos first, add_eos eos last. A "llama" without scores is ER_E_FORMAT,
- * another model ER_E_UNSUPPORTED. */
+/* From parts, as GGUF carries them.
+ * tokenizer.ggml.model "gpt2" (NULL means that, too): tokens, their types (3 = control, special; 4 = user-defined),
+ * merges "a b" in rank order; pre is the pre-tokenizer's name ("gpt-2", "phi-2", "olmo", "smollm", "starcoder",
+ * "llama-bpe", "llama3", "dbrx", "qwen2").
+ * "llama", a SentencePiece vocabulary: tokens, scores and types (2 = unknown, 6 = byte "<0x0A>"); merges and pre are not
+ * read: the merges follow from tokens and scores as Hugging Face's converters derive them, and ids are those of the
+ * LLaMA-2 file (a space goes before every stretch of text between added tokens when add_space_prefix is set).
+ * add_bos puts bos first, add_eos eos last. A "llama" without scores is ER_E_FORMAT, another model
+ * ER_E_UNSUPPORTED. */
 typedef struct er_tokenizer_parts {
     const char *model;        /* "gpt2" or "llama"; NULL: "gpt2" */
     const char *const *tokens;

@@ -84,8 +84,8 @@ static int put_user(er_tokenizer *t, int64_t id, const char *token, er_err *err)
     size_t n = strlen(token);
     int code = 0, spaces = n > 0 && strspn(token, " ") == n;
     for (size_t i = 0; i < n && spaces && !code; i++) code = er_text_add(&run, mark, err);
-    int there = spaces && !code && er_words_find(&t->words, run.at, run.length) >= 0;
-    if (!code) code = er_tokenizer_put(t, id, spaces && !there ? run.at : token, spaces && !there ? run.length : n, 1, err);
+    int respelt = spaces && !code && er_words_find(&t->words, run.at, run.length) < 0;
+    if (!code) code = er_tokenizer_put(t, id, respelt ? run.at : token, respelt ? run.length : n, 1, err);
     er_text_free(&run);
     return code;
 }

@@ -54,7 +54,8 @@ static int is_later(uint32_t point)
     return low < sizeof later / sizeof *later && point >= later[low][0];
 }
 
-/* Bytes up to the next later character; *plain: no form changes them (all below U+0300 and, unless composing, ASCII). */
+/* Bytes up to the next later character; *plain: the form changes none of them (NFC: all are below U+0300; others: all are
+ * ASCII). */
 static size_t stretch(int kind, const char *text, size_t n, int *plain)
 {
     uint32_t point, least = kind == ER_NFC ? 0x300 : 0x80;
@@ -89,7 +90,8 @@ static int unicode_form(int kind, er_text *out, const char *text, size_t n, er_e
     for (size_t i = 0; i < n;) {
         int plain;
         size_t length = stretch(kind, text + i, n - i, &plain);
-        if (length) ER_TRY(plain ? er_text_bytes(out, text + i, length, err) : map_form(kind, out, text + i, length, err));
+        if (length && plain) ER_TRY(er_text_bytes(out, text + i, length, err));
+        if (length && !plain) ER_TRY(map_form(kind, out, text + i, length, err));
         i += length;
         if (i == n) break;
         length = er_utf8_next(text + i, n - i, NULL);

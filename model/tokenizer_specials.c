@@ -308,7 +308,7 @@ static json_int_t next_id(const numbering *n)
 static int is_set(const json_t *token, const char *flag) { return json_is_true(json_object_get(token, flag)); }
 
 /* The library strips as the later of two equal texts says, leaves out of decoded text what either calls special, and
- * searches before normalizing what either asks for; but of two special ones it has searched for the first ever since. */
+ * searches before normalizing where either asks for it; but of two special ones only the first is asked. */
 static int merge_flags(json_t *copy, const json_t *before, er_err *err)
 {
     int both = is_set(before, "special") && is_set(copy, "special");

@@ -30,8 +30,8 @@ typedef struct er_special_files {
 int er_specials_gather(json_t **tokens, const char *named[ER_SPECIAL_NAMED], const er_special_files *files,
                        const er_special_rules *rules, er_err *err);
 /* A list of added tokens with their ids, each text once: `first` (NULL: none) and then `more`, added to a vocabulary
- * (texts -> ids). A text that comes twice has the flags by which the library searches and decodes, which it shows and writes
- * otherwise. */
+ * (texts -> ids). A text that comes twice has the flags by which the library searches and decodes, though it shows
+ * others. */
 int er_specials_number(json_t **out, const json_t *vocab, const json_t *first, const json_t *more, er_err *err);
 
 #endif

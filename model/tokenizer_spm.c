@@ -71,8 +71,8 @@ static json_t *decoder(int strip)
     json_array_append_new(list, json_pack("{s:s}", "type", "ByteFallback"));
     json_array_append_new(list, json_pack("{s:s}", "type", "Fuse"));
     if (strip)
-        json_array_append_new(list,
-                              json_pack("{s:s, s:s, s:i, s:i}", "type", "Strip", "content", " ", "start", 1, "stop", 0));
+        json_array_append_new(list, json_pack("{s:s, s:s, s:i, s:i}", "type", "Strip", "content", " ", "start", 1,
+                                              "stop", 0));
     return json_pack("{s:s, s:o}", "type", "Sequence", "decoders", list);
 }
 

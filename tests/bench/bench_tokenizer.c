@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* bench_tokenizer TOKENIZER.json TEXT: for every line of stdin one pass over the lines of TEXT; prints the number of ids
- * and the seconds of each. tests/bench/bench_tokenizer.py drives it in turns with Hugging Face's library. */
+/* bench_tokenizer TOKENIZER.json TEXT: for every line of stdin one pass over the lines of TEXT; prints the number of
+ * ids and the seconds of each. tests/bench/bench_tokenizer.py drives it in turns with Hugging Face's library. */
 #include "base/error.h"
 #include "base/file.h"
 #include "base/memory.h"

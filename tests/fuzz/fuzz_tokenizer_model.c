@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SentencePiece's tokenizer.model from nowhere, for LLaMA's and for Gemma's class: refused, or a tokenizer that encodes,
- * decodes, and is written out to its equal. */
+/* SentencePiece's tokenizer.model from nowhere, for LLaMA's and for Gemma's class: refused, or a tokenizer that
+ * encodes, decodes, and is written out to its equal. */
 #include "base/error.h"
 #include "base/text.h"
 #include "model/tokenizer.h"

@@ -252,7 +252,9 @@ static void test_gguf(void **unused)
         const char *name;
         int space_prefix;
         int64_t bos, eos, unk, pad;
-    } cases[] = {{"LLaMA, legacy, llama", 1, 1, 2, 0, -1}, {"LLaMA, legacy, users", 1, 1, 2, 0, -1}, {"Gemma", 0, 2, 1, 3, 0}};
+    } cases[] = {{"LLaMA, legacy, llama", 1, 1, 2, 0, -1},
+                 {"LLaMA, legacy, users", 1, 1, 2, 0, -1},
+                 {"Gemma", 0, 2, 1, 3, 0}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         er_err err = ER_ERR_INIT;
         er_tokenizer *t = NULL;
@@ -270,9 +272,16 @@ static void test_gguf(void **unused)
             types[k] = turn ? ER_PIECE_CONTROL : p.at[k].type; /* as the converter has it, too */
             scores[k] = p.at[k].type == ER_PIECE_USER ? -1000 : p.at[k].score;
         }
-        er_tokenizer_parts parts = {.model = "llama", .tokens = (const char *const *)tokens, .scores = scores, .types = types,
-                                    .token_count = (int64_t)p.count, .bos = cases[i].bos, .eos = cases[i].eos,
-                                    .unk = cases[i].unk, .pad = cases[i].pad, .add_bos = 1,
+        er_tokenizer_parts parts = {.model = "llama",
+                                    .tokens = (const char *const *)tokens,
+                                    .scores = scores,
+                                    .types = types,
+                                    .token_count = (int64_t)p.count,
+                                    .bos = cases[i].bos,
+                                    .eos = cases[i].eos,
+                                    .unk = cases[i].unk,
+                                    .pad = cases[i].pad,
+                                    .add_bos = 1,
                                     .add_space_prefix = cases[i].space_prefix};
         OK(er_tokenizer_make(&t, &parts, &err));
         assert_int_equal(check(t, entry), 0);
@@ -404,7 +413,8 @@ static int end(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_gguf), cmocka_unit_test(test_refused),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_gguf),
+                                       cmocka_unit_test(test_refused),
                                        cmocka_unit_test(test_models_refused), cmocka_unit_test(test_json_first)};
     return cmocka_run_group_tests(tests, start, end);
 }

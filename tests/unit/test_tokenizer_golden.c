@@ -327,7 +327,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cases),  cmocka_unit_test(test_tiny),  cmocka_unit_test(test_smollm2),
         cmocka_unit_test(test_gpt2),   cmocka_unit_test(test_llama3), cmocka_unit_test(test_qwen3),
-        cmocka_unit_test(test_llama2), cmocka_unit_test(test_tinystories), cmocka_unit_test(test_known_ids), cmocka_unit_test(test_written),
+        cmocka_unit_test(test_llama2), cmocka_unit_test(test_tinystories), cmocka_unit_test(test_known_ids),
+        cmocka_unit_test(test_written),
     };
     return cmocka_run_group_tests(tests, golden_open, golden_close);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the golden tests of tokenizers share: the tokenizers, the golden file, hashes as the reference script makes them.
- * Header only. */
+/* What the golden tests of tokenizers share: the tokenizers, the golden file, hashes as the reference script makes
+ * them. Header only. */
 #ifndef ER_TESTS_TOKENIZER_FIGURES_H
 #define ER_TESTS_TOKENIZER_FIGURES_H
 
