@@ -14,9 +14,24 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifdef ER_FAULTS
+static void strike(void)
+{
+    static const struct {
+        const char *name;
+        int number;
+    } signals[] = {{"TERM", SIGTERM}, {"USR1", SIGUSR1}, {"INT", SIGINT}, {"STOP", SIGSTOP}};
+    const char *how = getenv("ERRATA_FAULT_HOW");
+    int number = SIGKILL;
+    for (size_t i = 0; how && i < sizeof signals / sizeof *signals; i++)
+        if (!strcmp(how, signals[i].name)) number = signals[i].number;
+    while (how && !strcmp(how, "hang")) pause();
+    kill(getpid(), number);
+}
+
 void er_fault_point(const char *name)
 {
     static long passed;
@@ -29,7 +44,7 @@ void er_fault_point(const char *name)
             fclose(f);
         }
     }
-    if (at && strtol(at, NULL, 10) == passed) kill(getpid(), SIGKILL);
+    if (at && strtol(at, NULL, 10) == passed) strike();
 }
 #endif
 
@@ -209,20 +224,41 @@ int er_save_sweep(const char *folder, er_err *err)
     return code;
 }
 
+/* "host n1, pid 123, job 45_6, since 2026-11-22 10:30:00 +0000" */
+static int describe_holder(char *text, size_t size)
+{
+    char host[64] = "?", since[40] = "?";
+    const char *job = getenv("SLURM_JOB_ID"), *array = getenv("SLURM_ARRAY_JOB_ID"),
+               *task = getenv("SLURM_ARRAY_TASK_ID");
+    time_t now = time(NULL);
+    struct tm local;
+    gethostname(host, sizeof host - 1);
+    if (localtime_r(&now, &local)) strftime(since, sizeof since, "%Y-%m-%d %H:%M:%S %z", &local);
+    int n = snprintf(text, size, "host %s, pid %ld", host, (long)getpid());
+    if (array && task) n += snprintf(text + n, size - (size_t)n, ", job %.20s_%.20s", array, task);
+    else if (job) n += snprintf(text + n, size - (size_t)n, ", job %.20s", job);
+    return n + snprintf(text + n, size - (size_t)n, ", since %s\n", since);
+}
+
 int er_lock_take(int *descriptor, const char *path, er_err *err)
 {
-    char holder[256] = "", host[128] = "?";
+    char holder[256] = "";
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0) return fail_io(err, path);
     if (flock(fd, LOCK_EX | LOCK_NB)) {
+        if (errno != EWOULDBLOCK) {
+            int code = er_fail(err, ER_E_IO, "%s: cannot be locked (%s): does the file system know locks?", path,
+                               strerror(errno));
+            close(fd);
+            return code;
+        }
         ssize_t n = read(fd, holder, sizeof holder - 1);
         close(fd);
         if (n > 0) holder[n] = 0;
         holder[strcspn(holder, "\n")] = 0;
         return er_fail(err, ER_E_IO, "%s: held by %s", path, *holder ? holder : "another process");
     }
-    gethostname(host, sizeof host - 1);
-    int n = snprintf(holder, sizeof holder, "host %s, pid %ld\n", host, (long)getpid());
+    int n = describe_holder(holder, sizeof holder);
     if (ftruncate(fd, 0) || pwrite(fd, holder, (size_t)n, 0) != n) {
         int code = fail_io(err, path);
         close(fd);

@@ -41,7 +41,8 @@ int er_save_publish(const char *temporary, const char *path, er_err *err);
 int er_save_sweep(const char *folder, er_err *err);
 
 /* Advisory lock on PATH (created if absent) for the life of the returned descriptor. When another process holds it:
- * ER_E_IO, the text names the holder (host, pid) as it wrote itself into the file. */
+ * ER_E_IO, the text names the holder as it wrote itself into the file: "PATH: held by host n1, pid 123, job 45 (Slurm's,
+ * if any), since 2026-11-22 10:30:00 +0000". */
 int er_lock_take(int *descriptor, const char *path, er_err *err);
 void er_lock_release(int descriptor);
 
@@ -53,7 +54,8 @@ int er_path_join(char **out, const char *base, const char *name, er_err *err);
 int er_path_folder(char **out, const char *path, er_err *err);
 
 /* Test builds (ER_FAULTS): every write, rename and commit calls this with a name; the process kills itself with
- * SIGKILL at the n-th point when ERRATA_FAULT=n is set, and appends the names it passes to ERRATA_FAULT_LOG. */
+ * SIGKILL at the n-th point when ERRATA_FAULT=n is set, and appends the names it passes to ERRATA_FAULT_LOG.
+ * ERRATA_FAULT_HOW=TERM|USR1|INT|STOP sends itself that signal instead, =hang waits there for ever. */
 #ifdef ER_FAULTS
 void er_fault_point(const char *name);
 #else

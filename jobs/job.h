@@ -113,6 +113,8 @@ typedef struct er_job {
     struct {
         int64_t unit, shards;
         int64_t memory; /* bytes */
+        double timeout; /* seconds; 0: never */
+        double grace;   /* seconds; 0: no limit */
         const char *cache; /* NULL: none */
     } run;
     const char *out;

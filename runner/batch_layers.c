@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 #include "runner/blob.h"
+#include "runner/watch.h"
 
 #include <math.h>
 #include <string.h>
@@ -142,6 +143,7 @@ int er_batch_layer(er_batch *b, er_err *err)
     b->seconds[1] += er_seconds() - start;
     if (code) return code;
     start = er_seconds();
+    er_watch_work("the solve of a layer", -1);
     ER_TRY(er_world_agree(r->w, l ? solve_layer(b, err) : 0, err));
     ER_TRY(er_overlay_apply_all(&r->overlay, r->w, b->step, l ? &l->update : NULL, l ? &l->update_norm : NULL,
                                 l ? &l->weight_norm : NULL, err));

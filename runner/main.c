@@ -8,6 +8,7 @@
 #include "jobs/job.h"
 #include "model/kernels.h"
 #include "runner/setup.h"
+#include "runner/signals.h"
 #include "runner/verbs.h"
 #include "runner/version.h"
 

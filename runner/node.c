@@ -26,6 +26,7 @@ static int open_window(er_node *n, size_t bytes, er_err *err)
     void *mine = NULL, *first = NULL;
     MPI_Aint size = 0;
     int unit = 0;
+    ER_TRY(er_world_node_barrier(w, err)); /* MPI's own calls block: a rank that hangs must be met before them */
     n->bytes = (bytes + PAGE - 1) / PAGE * PAGE;
     ER_MPI(MPI_Win_allocate_shared(n->owner ? (MPI_Aint)(n->bytes + PAGE) : 0, 1, MPI_INFO_NULL, w->node, &mine,
                                    &n->window), err);
@@ -47,6 +48,7 @@ static int take(void *context, size_t bytes, void **base, int *owner, er_err *er
     ER_MPI(MPI_Comm_rank(w->node, &rank), err);
     n->owner = rank == 0;
     if (n->owner) fits = room_for(bytes);
+    ER_TRY(er_world_node_barrier(w, err));
     ER_MPI(MPI_Bcast(&fits, 1, MPI_INT, 0, w->node), err);
     if (!fits) {
         if (n->owner)
@@ -66,6 +68,7 @@ static int settle(void *context, int code, er_hash *hash, er_err *err)
     er_node *n = context;
     ER_TRY(er_world_agree(n->world, code, err));
     if (!hash || n->window == MPI_WIN_NULL) return 0;
+    ER_TRY(er_world_node_barrier(n->world, err));
     ER_MPI(MPI_Win_fence(0, n->window), err);
     if (mprotect(n->base, n->bytes, PROT_READ))
         return er_fail(err, ER_E_IO, "the node's memory cannot be protected from writing");

@@ -6,6 +6,7 @@
 #include "runner/statistics.h"
 #include "runner/outputs.h"
 #include "runner/report.h"
+#include "runner/watch.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -87,6 +88,7 @@ static int read_templates(er_run *r, er_err *err)
 {
     char *path = NULL;
     double start = er_seconds();
+    er_watch_work("the templates", -1);
     int code = er_run_path(r, &path, "templates.json", err);
     if (!code && r->w->rank == 0) code = store_templates(r, path, err);
     code = er_world_agree(r->w, code, err);
@@ -185,6 +187,7 @@ static int print_table(const er_summary *s, const er_run_options *options, er_er
 static int finish(er_run *r, const er_run_options *options, int64_t *failed, er_err *err)
 {
     er_summary s = {0};
+    er_watch_work("the results", -1);
     *failed = er_outputs_failed(r);
     er_run_share(r, 1);
     int code = er_outputs_summarise(&s, r, err);

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "runner/bits.h"
+#include "runner/watch.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -55,6 +56,7 @@ static int set_up(er_setup *s, er_world *w, int code, er_err *err)
 {
     s->world = w;
     code = er_world_agree(w, code, err);
+    if (!code) er_watch_limits(s->job.run.timeout, s->job.run.grace);
     if (!code) log_notes(s, s->job.notes, s->job.note_count);
     return code;
 }
@@ -136,8 +138,10 @@ int er_setup_open(er_setup *s, unsigned parts, er_err *err)
     int code = 0;
     if (parts & ER_SETUP_DATA) code = open_data(s, err);
     ER_TRY(er_world_agree(s->world, code, err)); /* the model is opened together */
+    er_watch_work("opening the model", -1);
     if (parts & ER_SETUP_MODEL) code = open_model(s, err);
     ER_TRY(er_world_agree(s->world, code, err));
+    er_watch_work(NULL, -1);
     if (parts & ER_SETUP_DATA) log_notes(s, s->data.notes, s->data.note_count);
     if (parts & ER_SETUP_MODEL)
         ER_TRY(er_world_same(s->world, &s->model->weights, sizeof s->model->weights, s->job.model.path, err));

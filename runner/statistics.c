@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#define _DEFAULT_SOURCE
+#define _GNU_SOURCE
 #include "runner/statistics.h"
 
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/tick.h"
 #include "runner/blob.h"
+#include "runner/signals.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -338,10 +340,11 @@ static int lock_store(const measuring *m, int *lock, er_err *err)
         }
         if (!told++) er_log(ER_LOG_INFO, "statistics: waiting for another run (%s)", held.text);
         if (er_signal_seen()) {
-            code = er_fail(err, ER_E_SIGNAL, "stopped by a signal");
+            code = er_fail(err, ER_E_SIGNAL, "stopped by signal %d (%s)", er_signal_seen(), strsignal(er_signal_seen()));
             break;
         }
-        usleep(200000);
+        er_tick_wait();
+        usleep(50000);
     }
     er_text_free(&path);
     return code;

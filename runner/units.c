@@ -2,13 +2,15 @@
 /* Units on demand. Rank 0 sends unit numbers, the others send results; every message to a rank but the last is an
  * answer to room in its queue, and the last, STOP_END, comes when nothing of that rank is outstanding any more. So no
  * message is left over when a phase ends, however it ends. */
-#define _DEFAULT_SOURCE
+#define _GNU_SOURCE
 #include "runner/world.h"
 
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/tick.h"
+#include "runner/signals.h"
+#include "runner/watch.h"
 
 #include <limits.h>
 #include <string.h>
@@ -18,6 +20,7 @@ enum { TAG_UNIT = 1, TAG_RESULT };
 enum { STOP_END = -1, STOP_DROP = -2 };
 enum { DROPPED = 1, SIGNALLED = 2 };
 
+static const double say_after = 0.3; /* seconds after a signal */
 static const double serve_every = 0.002; /* seconds between two looks at the messages while computing */
 
 typedef struct result_head {
@@ -27,6 +30,7 @@ typedef struct result_head {
 
 static void nap(unsigned *us)
 {
+    er_tick_wait();
     usleep(*us);
     if (*us < 2000) *us += *us / 4 + 1;
 }
@@ -35,6 +39,7 @@ static void nap(unsigned *us)
 
 typedef struct peer {
     int outstanding, ended, dropped;
+    int64_t held[2]; /* units outstanding, in order */
     int receiving;
     MPI_Request request;
     char *bytes; /* of the result on its way */
@@ -48,6 +53,8 @@ typedef struct root_state {
     int64_t next, left; /* first unit not looked at; units not handed out */
     int stop;           /* hand out nothing more */
     int serving;        /* a sink may tick */
+    int said;
+    double signalled;
     double served;
     int64_t failed_unit;
     int failed_code;
@@ -108,7 +115,8 @@ static int refill(root_state *s, int rank, er_err *err)
     while (p->outstanding < (s->left > s->w->size ? 2 : 1)) {
         int64_t unit = take_unit(s);
         if (unit < 0) break;
-        p->outstanding++;
+        p->held[p->outstanding++] = unit;
+        er_watch_owes(s->w->first + rank, s->units->name, p->held[0]);
         ER_TRY(send_unit(s, rank, unit, err));
     }
     if (!p->outstanding && (s->stop || !s->left)) {
@@ -142,11 +150,28 @@ static int end_receive(root_state *s, int rank, int *ended, er_err *err)
     if (!*ended) return 0;
     p->receiving = 0;
     p->outstanding--;
+    p->held[0] = p->held[1];
+    er_watch_owes(s->w->first + rank, s->units->name, p->outstanding ? p->held[0] : -1);
     ER_ALWAYS(p->size >= sizeof head);
     memcpy(&head, p->bytes, sizeof head);
     sink_result(s, &head, p->bytes + sizeof head, p->size - sizeof head);
     ER_FREE(p->bytes);
     return refill(s, rank, err);
+}
+
+/* After a signal: whom the end waits for. It is the last word, too, when the launcher ends the job because a rank has
+ * died. */
+static void say_who(root_state *s)
+{
+    er_text names = ER_TEXT_INIT;
+    int number = er_signal_seen();
+    if (!number || s->said) return;
+    if (!(s->signalled > 0)) s->signalled = er_seconds();
+    if (er_seconds() - s->signalled < say_after) return;
+    s->said = 1;
+    if (!er_watch_owing(&names, NULL) && names.length)
+        er_log(ER_LOG_INFO, "signal %d (%s): waiting for %s", number, strsignal(number), names.at);
+    er_text_free(&names);
 }
 
 /* One look at all messages. *busy says whether anything happened. */
@@ -168,6 +193,7 @@ static int serve(root_state *s, int *busy, er_err *err)
     }
     s->serving = 0;
     s->served = er_seconds();
+    say_who(s);
     return 0;
 }
 
@@ -184,7 +210,9 @@ static void work_here(root_state *s, int64_t unit)
     er_text out = ER_TEXT_INIT;
     er_err e = ER_ERR_INIT;
     result_head head = {unit, 0, 0};
+    er_watch_work(s->units->name, unit);
     int code = s->units->work(s->units->context, unit, &out, &e);
+    er_watch_work(s->units->name, -1);
     if (code) {
         note_failure(s, unit, code, &e);
     } else {
@@ -304,10 +332,13 @@ static int work_there(worker_state *s, const er_units *units, er_err *err)
     s->queued--;
     memmove(s->queue, s->queue + 1, (size_t)s->queued * sizeof *s->queue);
     if (er_signal_seen()) head.flags |= SIGNALLED;
-    if (s->drop || head.flags)
+    if (s->drop || head.flags) {
         head.flags |= DROPPED;
-    else
+    } else {
+        er_watch_work(units->name, head.unit);
         head.code = units->work(units->context, head.unit, &out, &e);
+        er_watch_work(units->name, -1);
+    }
     er_fault_point("unit worked");
     int code = head.code ? send_result(s, &head, e.text, strlen(e.text), err)
                          : send_result(s, &head, out.at, out.length, err);
@@ -337,6 +368,7 @@ static int worker_loop(worker_state *s, const er_units *units, er_err *err)
 int er_world_units(er_world *w, const er_units *units, er_err *err)
 {
     int code, failed = 0;
+    er_watch_work(units->name, -1);
     if (w->rank == 0) {
         code = root_units(w, units, &failed, err);
     } else {
@@ -346,6 +378,7 @@ int er_world_units(er_world *w, const er_units *units, er_err *err)
         er_tick_set(NULL, NULL);
         er_free(s.bytes);
     }
+    er_watch_work(NULL, -1);
     if (code) { /* the others still wait for messages and cannot be agreed with: main ends the job */
         er_prefix(err, "units of %s: ", units->name);
         return w->size > 1 ? ER_E_MPI : code;

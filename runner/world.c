@@ -4,32 +4,17 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/tick.h"
+#include "runner/signals.h"
+#include "runner/watch.h"
 
 #include <omp.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 enum { CHUNK = 64 << 20 }; /* bytes of one broadcast: far below INT_MAX */
-
-static volatile sig_atomic_t signal_number;
-
-static void on_signal(int number) { signal_number = number; }
-
-void er_signals_install(void)
-{
-    static const int numbers[] = {SIGTERM, SIGUSR1, SIGINT};
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = on_signal;
-    action.sa_flags = SA_RESTART;
-    sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) sigaction(numbers[i], &action, NULL);
-}
-
-int er_signal_seen(void) { return (int)signal_number; }
 
 int er_mpi_fail(er_err *err, int mpi_code, const char *file, int line, const char *call)
 {
@@ -91,20 +76,31 @@ int er_world_open(er_world *w, int *argc, char ***argv, er_err *err)
     *w = (er_world){.rank = 0, .size = 1, .node_ranks = 1, .comm = MPI_COMM_NULL, .node = MPI_COMM_NULL};
     if (er_world_launched()) ER_TRY(start_mpi(w, argc, argv, err));
     choose_threads(w);
+    ER_TRY(er_watch_open(w, err));
 #ifdef ER_FAULTS
-    const char *rank = getenv("ERRATA_FAULT_RANK"); /* tests: only this rank may die */
-    if (rank && atoi(rank) != w->rank) unsetenv("ERRATA_FAULT");
+    const char *rank = getenv("ERRATA_FAULT_RANK"); /* tests: only this rank has points */
+    if (rank && atoi(rank) != w->rank) {
+        unsetenv("ERRATA_FAULT");
+        unsetenv("ERRATA_FAULT_LOG");
+    }
 #endif
     return 0;
 }
 
-void er_world_close(er_world *w)
+static void end_mpi(er_world *w)
 {
     if (!w->mpi) return;
     if (w->node != MPI_COMM_NULL) MPI_Comm_free(&w->node);
     if (w->comm != MPI_COMM_NULL) MPI_Comm_free(&w->comm);
     MPI_Finalize();
     w->mpi = 0;
+}
+
+void er_world_close(er_world *w)
+{
+    er_watch_close();
+    end_mpi(w);
+    er_watch_end();
 }
 
 static int split(er_world *out, er_world *w, int group, er_err *err)
@@ -123,6 +119,7 @@ int er_world_split(er_world *out, er_world *w, int groups, int *group, er_err *e
 {
     int mine = (int)((int64_t)w->rank * groups / w->size);
     *out = *w;
+    out->first = w->first + (int)(((int64_t)mine * w->size + groups - 1) / groups);
     if (group) *group = mine;
     if (!w->mpi) return 0;
     out->comm = out->node = MPI_COMM_NULL;
@@ -148,6 +145,7 @@ int er_world_wait(MPI_Request *request, er_err *err)
         int done = 0;
         ER_MPI(MPI_Test(request, &done, MPI_STATUS_IGNORE), err);
         if (done) return 0;
+        er_tick_wait();
         if (turn < 200) continue;
         usleep(sleep_us);
         if (turn % 16 == 0 && sleep_us < 2000) sleep_us *= 2;
@@ -174,8 +172,17 @@ static int wait_bulk(MPI_Request *request, int64_t bytes, er_err *err)
     for (;;) {
         ER_MPI(MPI_Test(request, &done, MPI_STATUS_IGNORE), err);
         if (done) return 0;
+        er_tick_wait();
         sched_yield();
     }
+}
+
+int er_world_node_barrier(const er_world *w, er_err *err)
+{
+    MPI_Request request;
+    er_fault_point("before the node's barrier");
+    ER_MPI(MPI_Ibarrier(w->node, &request), err);
+    return er_world_wait(&request, err);
 }
 
 int er_world_bcast(er_world *w, void *bytes, int64_t n, int root, er_err *err)
@@ -196,9 +203,11 @@ int er_world_bcast(er_world *w, void *bytes, int64_t n, int root, er_err *err)
 int er_world_agree(er_world *w, int code, er_err *err)
 {
     er_err shared = ER_ERR_INIT;
+    er_tick_wait(); /* a rank alone that waits for other processes comes by here */
     if (w->size == 1) return code;
     int first = code ? w->rank : w->size;
     MPI_Request request;
+    er_fault_point("before agreement");
     ER_MPI(MPI_Iallreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, w->comm, &request), err);
     ER_TRY(er_world_wait(&request, err));
     if (first == w->size) return 0;
@@ -239,6 +248,7 @@ int er_world_check_signal(er_world *w, er_err *err)
     int seen = er_signal_seen();
     if (w->size > 1) {
         MPI_Request request;
+        er_fault_point("before the look for signals");
         ER_MPI(MPI_Iallreduce(MPI_IN_PLACE, &seen, 1, MPI_INT, MPI_MAX, w->comm, &request), err);
         ER_TRY(er_world_wait(&request, err));
     }
@@ -267,6 +277,7 @@ int er_world_max(er_world *w, double *value, er_err *err)
 {
     if (w->size == 1) return 0;
     MPI_Request request;
+    er_fault_point("before maximum");
     ER_MPI(MPI_Iallreduce(MPI_IN_PLACE, value, 1, MPI_DOUBLE, MPI_MAX, w->comm, &request), err);
     return er_world_wait(&request, err);
 }

@@ -20,6 +20,7 @@
 
 typedef struct er_world {
     int rank, size;
+    int first;      /* rank 0's number among all ranks: not 0 in a part (er_world_split) */
     int node_ranks; /* ranks on this rank's node */
     int threads;    /* OpenMP threads of this rank */
     int mpi;        /* MPI was started */
@@ -49,12 +50,10 @@ void er_world_release(er_world *part);
 /* Ends all ranks at once: for lost infrastructure only. Does not return when MPI is up. */
 void er_world_abort(er_world *w, int exit_code);
 
-/* TERM, USR1 and INT set a flag and nothing else; units end at the next one (er_world_units). */
-void er_signals_install(void);
-int er_signal_seen(void); /* its number, 0: none */
-
 /* Waits for a request with Test and sleeps that grow from 20 us to 2 ms, because a rank blocked in MPI burns a core. */
 int er_world_wait(MPI_Request *request, er_err *err);
+/* Collective over the ranks of a node. */
+int er_world_node_barrier(const er_world *w, er_err *err);
 /* Collective. n bytes (any number: sent in chunks) from `root` to all. */
 int er_world_bcast(er_world *w, void *bytes, int64_t n, int root, er_err *err);
 /* Collective. Replaces *text on every rank but root by root's. */

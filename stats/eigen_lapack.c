@@ -3,6 +3,7 @@
 #include "stats/eigen.h"
 
 #include "base/memory.h"
+#include "base/tick.h"
 
 #include <limits.h>
 #include <math.h>
@@ -13,6 +14,9 @@
 void dsyevd_(const char *jobz, const char *uplo, const int *n, double *a, const int *lda, double *w, double *work,
              const int *lwork, int *iwork, const int *liwork, int *info, size_t jobz_length, size_t uplo_length);
 void openblas_set_num_threads(int threads);
+
+/* dsyevd takes 2.5e-10 n^3 seconds on one core of 2020; somebody's may be 20 times as slow. */
+static const double slowest = 5e-9;
 
 static int check_finite(const double *x, int64_t count, const char *what, er_err *err)
 {
@@ -35,7 +39,9 @@ static int solve_in_place(double *values, double *a, int64_t n, er_err *err)
     if (!code) code = er_alloc(&iwork, (size_t)need_int, err);
     if (!code) {
         openblas_set_num_threads(1); /* the serial library ignores it; another flavour must not change bits */
+        er_tick_quiet(slowest * (double)n * (double)n * (double)n);
         dsyevd_("V", "L", &order, a, &order, values, work, &lwork, iwork, &liwork, &info, 1, 1);
+        er_tick();
         if (info < 0) code = er_fail(err, ER_E_INTERNAL, "eigenpairs: dsyevd refuses its argument %d", -info);
         if (info > 0) code = er_fail(err, ER_E_NUMERIC, "eigenpairs: dsyevd did not converge (info %d)", info);
     }

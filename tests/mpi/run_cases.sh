@@ -36,6 +36,21 @@ same_runs "$work/wanted" "$work/now" || fail "extended from 3 edits to 6, over a
 expect 2 run "$job" --set data.count=2
 says "a run only grows"
 
+# --- a pilot is the start of the run that it lets go on
+fresh
+expect 4 run "$job" --pilot 3 --pilot-min 0.5
+says "pilot of 4 edits: rewrite.success is 0, below 0.5: not continued"
+expect 0 run "$job" --pilot 3 --pilot-min rewrite.success=0 --pilot-min neighborhood.success=0.9
+says "neighborhood.success is 1, at least 0.9: passed"
+says "2 of 3 batches are in the ledger"
+same_runs "$work/wanted" "$work/now" || fail "continued from a pilot"
+expect 0 run "$job" --pilot 3 --pilot-min 0.5; says "more than 4 edits are in the ledger"
+expect 2 run "$job" --pilot 3 --pilot-min rewrite.beauty=0.5x; says "expected a number"
+expect 2 run "$job" --pilot-min 0.5; says "without --pilot"
+expect 2 run "$job" --set edit.mode=batch --set score.every=0 --pilot 3; says "nothing can be continued"
+fresh
+expect 2 run "$job" --pilot 3 --pilot-min rewrite.beauty=0.5; says "has no rewrite.beauty"
+
 # --- scores asked for later are added without editing again
 fresh
 expect 0 run "$job" --set score.every=0 --set score.before=false

@@ -32,6 +32,7 @@ ended() {
     done_kills=$((done_kills + 1))
 }
 done_kills=0
+own=() # points of a rank among others, as NR
 
 ERRATA_FAULT_LOG=$log "$ERRATA" run "$job" >"$work/out" 2>&1 || { cat "$work/out"; fail "the undisturbed run"; }
 [ -s "$log" ] || { echo "SKIP: this build has no fault points (ER_FAULTS)"; exit 77; }
@@ -52,13 +53,20 @@ for ((n = 1 + RANDOM % step; n <= points; n += step)); do
 done
 single=$done_kills
 
-# 2. one rank of several, at a random point of its own
+# 2. one rank of several, at a random point of its own, among them those of every collective operation
 for ((i = 0; i < ${ERRATA_KILL_RANKS:-12}; i++)); do
-    n=$((2 + i % 3)) rank=$((RANDOM % n)) at=$((1 + RANDOM % (rank == 0 ? points : points / 3)))
+    n=$((2 + i % 3)) rank=$((RANDOM % n))
     rm -rf "$work/now" "$log"
-    ERRATA_FAULT_RANK=$rank ERRATA_FAULT=$at mpi $n "$ERRATA" run "$job" >"$work/out" 2>&1
+    if [ -z "${own[$n$rank]:-}" ]; then
+        ERRATA_FAULT_RANK=$rank ERRATA_FAULT_LOG=$log mpi $n "$ERRATA" run "$job" >"$work/out" 2>&1 || fail "$n ranks"
+        own[$n$rank]=$(wc -l <"$log")
+        rm -rf "$work/now" "$log"
+    fi
+    at=$((1 + RANDOM % own[$n$rank]))
+    ERRATA_FAULT_RANK=$rank ERRATA_FAULT=$at ERRATA_FAULT_LOG=$log mpi $n "$ERRATA" run "$job" >"$work/out" 2>&1
     code=$?
     [ $code = 137 ] || [ $code = 0 ] || { cat "$work/out"; fail "rank $rank of $n at its point $at: code $code"; }
+    [ $code = 0 ] || tail -n 1 "$log" | cut -d' ' -f2- >>"$work/covered"
     ended "rank $rank of $n at its point $at" $(((i + 1) % 4))
 done
 
