@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "runner/bundle.h"
+#include "runner/signals.h"
 
 #include <string.h>
 
