@@ -2,37 +2,31 @@
 #include "editors/keys.h"
 
 #include "base/memory.h"
+#include "model/prefix.h"
 
 #include <string.h>
 
 enum { CHUNK_FLOATS = 1 << 23 }; /* of the widest activation: 32 MiB */
 
-/* The texts of one chunk of requests, request by request, template by template. */
+/* The texts of one chunk of requests, request by request, template by template; what they share before the subject's
+ * last token runs once (model/prefix.h). */
 typedef struct texts {
     const er_prompt *prompts;
     int64_t count;    /* requests */
     int64_t rows;     /* texts */
-    int64_t tokens;
     int64_t f, d;
     int64_t layer;    /* where the tap listens */
-    int64_t *length;  /* (rows) */
-    er_span *spans;   /* (rows) */
-    int32_t *ids;     /* (tokens) */
-    float *x;         /* (tokens, d) */
+    er_arena *arena;
+    er_prefixes prefixes;
+    er_span *spans;   /* (rows + bases) what is active */
+    int64_t *wanted;  /* (rows + bases) first position that is read behind the last block of a pass */
+    float *x;         /* (tokens of all spans, d) */
     float *keys;      /* (rows, f): input of the down projection at the subject */
     float *outputs;   /* (count, d): its output at the plain texts, NULL where nobody asks */
-    int64_t last;     /* where the plain texts' outputs are taken when they have run on */
+    float *streams;   /* (count, d): the stream at the plain texts' subjects after the last block asked for */
 } texts;
 
-static void texts_free(texts *t)
-{
-    er_free(t->length);
-    er_free(t->spans);
-    er_free(t->ids);
-    er_free(t->x);
-    er_free(t->keys);
-    er_free(t->outputs);
-}
+static void texts_free(texts *t) { er_arena_free(t->arena); }
 
 static int64_t prompt_tokens(const er_prompt *p)
 {
@@ -53,98 +47,136 @@ static int64_t chunk_of(const er_prompt *prompts, int64_t count, int64_t f)
     return n;
 }
 
+static int find_prefixes(texts *t, er_err *err)
+{
+    const int32_t **ids = NULL;
+    int64_t *count = NULL, *most = NULL, row = 0;
+    ER_TRY(er_arena_take(t->arena, &ids, (size_t)t->rows, err));
+    ER_TRY(er_arena_take(t->arena, &count, (size_t)t->rows, err));
+    ER_TRY(er_arena_take(t->arena, &most, (size_t)t->rows, err));
+    for (int64_t i = 0; i < t->count; i++) {
+        for (int64_t k = 0; k < t->prompts[i].templates; k++, row++) {
+            ids[row] = t->prompts[i].keys[k].ids;
+            count[row] = t->prompts[i].keys[k].count;
+            most[row] = count[row] - 1; /* the subject's last token is the text's own: it is read */
+        }
+    }
+    return er_prefixes_find(&t->prefixes, ids, count, most, t->rows, t->arena, err);
+}
+
 static int texts_make(texts *t, const er_view *view, int64_t layer, const er_prompt *prompts, int64_t count,
                       int outputs, er_err *err)
 {
     const er_config *c = &view->model->config;
     *t = (texts){.prompts = prompts, .count = count, .layer = layer, .f = c->inner, .d = c->hidden};
-    for (int64_t i = 0; i < count; i++) {
-        t->rows += prompts[i].templates;
-        t->tokens += prompt_tokens(prompts + i);
-    }
-    ER_TRY(er_alloc(&t->length, (size_t)t->rows, err));
-    ER_TRY(er_alloc(&t->spans, (size_t)t->rows, err));
-    ER_TRY(er_alloc(&t->ids, (size_t)t->tokens, err));
-    ER_TRY(er_alloc(&t->x, (size_t)(t->tokens * t->d), err));
-    ER_TRY(er_alloc(&t->keys, (size_t)(t->rows * t->f), err));
-    if (outputs) ER_TRY(er_alloc(&t->outputs, (size_t)(t->count * t->d), err));
+    for (int64_t i = 0; i < count; i++) t->rows += prompts[i].templates;
+    ER_TRY(er_arena_new(&t->arena, 0, err));
+    ER_TRY(find_prefixes(t, err));
+    ER_TRY(er_arena_take(t->arena, &t->spans, (size_t)(t->rows + t->prefixes.bases), err));
+    ER_TRY(er_arena_take(t->arena, &t->wanted, (size_t)(t->rows + t->prefixes.bases), err));
+    ER_TRY(er_arena_take(t->arena, &t->x, (size_t)(er_prefixes_tokens(&t->prefixes) * t->d), err));
+    ER_TRY(er_arena_take(t->arena, &t->keys, (size_t)(t->rows * t->f), err));
+    ER_TRY(er_arena_take(t->arena, &t->streams, (size_t)(count * t->d), err));
+    if (outputs) ER_TRY(er_arena_take(t->arena, &t->outputs, (size_t)(t->count * t->d), err));
+    er_prefixes_spans(&t->prefixes, t->spans);
+    return er_prefixes_embed(&t->prefixes, view->model, t->x, err);
+}
+
+/* Of `from`, (tokens of the spans, d), the rows at the plain texts' subjects, into to (count, d). */
+static void take_plain(const texts *t, float *to, const float *from)
+{
     int64_t row = 0, token = 0;
-    for (int64_t i = 0; i < count; i++) {
-        for (int64_t k = 0; k < prompts[i].templates; k++, row++) {
-            const er_text_row *text = &prompts[i].keys[k];
-            t->length[row] = text->count;
-            t->spans[row] = (er_span){row, 0, text->count};
-            memcpy(t->ids + token, text->ids, (size_t)text->count * sizeof *t->ids);
-            token += text->count;
-        }
+    for (int64_t i = 0; i < t->count; i++) {
+        const int64_t next = row + t->prompts[i].templates;
+        memcpy(to + i * t->d, from + (token + t->spans[row].count - 1) * t->d, (size_t)t->d * sizeof *to);
+        for (; row < next; row++) token += t->spans[row].count;
     }
-    return er_embed(view->model, t->x, t->ids, t->spans, t->rows, err);
 }
 
 static int listen(void *context, int64_t layer, enum er_matrix_id which, const float *in, float *out,
                   int64_t tokens, er_err *err)
 {
     texts *t = context;
-    (void)which;
-    (void)err;
+    int64_t token = 0;
+    (void)which, (void)tokens, (void)err;
     if (layer != t->layer) return 0;
-    ER_ALWAYS(tokens == t->tokens);
-    int64_t row = 0, token = 0;
-    for (int64_t i = 0; i < t->count; i++) {
-        for (int64_t k = 0; k < t->prompts[i].templates; k++, row++) {
-            token += t->length[row]; /* the subject's last token is the text's last */
-            memcpy(t->keys + row * t->f, in + (token - 1) * t->f, (size_t)t->f * sizeof *in);
-            if (k == 0 && t->outputs)
-                memcpy(t->outputs + i * t->d, out + (token - 1) * t->d, (size_t)t->d * sizeof *out);
-        }
+    for (int64_t row = 0; row < t->rows; row++) {
+        token += t->spans[row].count; /* the subject's last token is the text's last */
+        memcpy(t->keys + row * t->f, in + (token - 1) * t->f, (size_t)t->f * sizeof *in);
     }
+    if (t->outputs) take_plain(t, t->outputs, out);
     return 0;
 }
 
+/* Of each text the subject's last token is read; plain texts that go on through more blocks, `whole` != 0, and the bases
+ * they continue are wanted whole. */
+static void want(texts *t, int whole)
+{
+    const er_prefixes *p = &t->prefixes;
+    for (int64_t r = 0; r < t->rows; r++) t->wanted[r] = p->end[r] - 1;
+    for (int64_t r = t->rows; r < t->rows + p->bases; r++) t->wanted[r] = p->end[r];
+    for (int64_t i = 0, row = 0; whole && i < t->count; row += t->prompts[i].templates, i++) {
+        t->wanted[row] = 0;
+        if (p->base[row] >= 0) t->wanted[p->base[row]] = 0;
+    }
+}
+
 /* All texts through blocks 0 .. layer. */
-static int run_all(texts *t, const er_view *view, er_work *work, er_err *err)
+static int run_all(texts *t, const er_view *view, int64_t last, er_work *work, er_err *err)
 {
     er_cache *cache;
     er_tap tap = {.context = t, .forward = listen, .matrices = 1u << ER_MATRIX_DOWN};
-    ER_TRY(er_cache_new(&cache, view->model, t->rows, t->length, 0, t->layer + 1, err));
-    int code = er_forward(view, cache, t->spans, t->rows, t->x, 0, t->layer + 1, NULL, &tap, work, err);
+    const int64_t rows = t->rows + t->prefixes.bases;
+    want(t, last > t->layer);
+    ER_TRY(er_prefixes_cache(&cache, &t->prefixes, view->model, 0, t->layer + 1, err));
+    int code = er_forward_wanted(view, cache, t->spans, rows, t->wanted, t->x, 0, t->layer + 1, &tap, work, err);
     er_cache_free(cache);
     return code;
 }
 
+/* Where run_plain listens. */
+typedef struct plain_listener {
+    texts *t;
+    int64_t last;
+} plain_listener;
+
 static int listen_plain(void *context, int64_t layer, enum er_matrix_id which, const float *in, float *out,
                         int64_t tokens, er_err *err)
 {
-    texts *t = context;
-    int64_t token = 0;
+    const plain_listener *p = context;
     (void)which, (void)in, (void)tokens, (void)err;
-    if (layer != t->last || !t->outputs) return 0;
-    for (int64_t i = 0; i < t->count; i++) {
-        token += t->length[i];
-        memcpy(t->outputs + i * t->d, out + (token - 1) * t->d, (size_t)t->d * sizeof *out);
-    }
+    if (layer == p->last && p->t->outputs) take_plain(p->t, p->t->outputs, out);
     return 0;
 }
 
-/* The plain texts move to the front of x (and of spans and lengths) and run on through blocks layer+1 .. last. */
+/* Only what run_all kept whole stays active, its tokens at the front of x. */
+static void keep_plain(texts *t)
+{
+    float *from = t->x, *to = t->x;
+    for (int64_t r = 0; r < t->rows + t->prefixes.bases; r++) {
+        const int64_t floats = t->spans[r].count * t->d;
+        if (t->wanted[r]) {
+            t->spans[r].count = 0;
+        } else {
+            memmove(to, from, (size_t)floats * sizeof *to);
+            to += floats;
+        }
+        from += floats;
+    }
+}
+
+/* The plain texts run on through blocks layer+1 .. last. */
 static int run_plain(texts *t, const er_view *view, int64_t last, er_work *work, er_err *err)
 {
-    int64_t from = 0, to = 0, row = 0;
-    for (int64_t i = 0; i < t->count; i++) {
-        int64_t count = t->length[row];
-        memmove(t->x + to * t->d, t->x + from * t->d, (size_t)(count * t->d) * sizeof *t->x);
-        for (int64_t k = 0; k < t->prompts[i].templates; k++) from += t->length[row + k];
-        row += t->prompts[i].templates;
-        t->length[i] = count;
-        t->spans[i] = (er_span){i, 0, count};
-        to += count;
-    }
-    if (last == t->layer) return 0;
-    t->last = last;
     er_cache *cache;
-    er_tap tap = {.context = t, .forward = listen_plain, .matrices = 1u << ER_MATRIX_DOWN};
-    ER_TRY(er_cache_new(&cache, view->model, t->count, t->length, t->layer + 1, last + 1, err));
-    int code = er_forward(view, cache, t->spans, t->count, t->x, t->layer + 1, last + 1, NULL, &tap, work, err);
+    plain_listener plain = {t, last};
+    er_tap tap = {.context = &plain, .forward = listen_plain, .matrices = 1u << ER_MATRIX_DOWN};
+    const int64_t rows = t->rows + t->prefixes.bases;
+    keep_plain(t);
+    want(t, 0);
+    ER_TRY(er_prefixes_cache(&cache, &t->prefixes, view->model, t->layer + 1, last + 1, err));
+    int code = er_forward_wanted(view, cache, t->spans, rows, t->wanted, t->x, t->layer + 1, last + 1, &tap, work,
+                                 err);
     er_cache_free(cache);
     return code;
 }
@@ -159,18 +191,18 @@ static double mean_at(const float *rows, int64_t f, int64_t first, int64_t end, 
 
 static int memit_chunk(texts *t, const er_view *view, int64_t last, float *keys, er_work *work, er_err *err)
 {
-    int64_t row = 0, token = 0;
-    ER_TRY(run_all(t, view, work, err));
-    ER_TRY(run_plain(t, view, last, work, err));
+    int64_t row = 0;
+    ER_TRY(run_all(t, view, last, work, err));
+    if (last > t->layer) ER_TRY(run_plain(t, view, last, work, err));
+    take_plain(t, t->streams, t->x);
     for (int64_t i = 0; i < t->count; i++) {
         int64_t n = t->prompts[i].templates;
-        const float *own = t->keys + row * t->f;
+        const float *own = t->keys + row * t->f, *rest = t->outputs ? t->outputs : t->streams;
         float *out = keys + i * (t->f + t->d);
         for (int64_t j = 0; j < t->f; j++)
             out[j] = n > 1 ? (float)(((double)own[j] + mean_at(own, t->f, 1, n, j)) / 2.0) : own[j];
         row += n;
-        token += t->length[i];
-        memcpy(out + t->f, t->outputs ? t->outputs + i * t->d : t->x + (token - 1) * t->d, (size_t)t->d * sizeof *out);
+        memcpy(out + t->f, rest + i * t->d, (size_t)t->d * sizeof *out);
     }
     return 0;
 }
@@ -178,7 +210,7 @@ static int memit_chunk(texts *t, const er_view *view, int64_t last, float *keys,
 static int rome_chunk(texts *t, const er_view *view, float *keys, er_work *work, er_err *err)
 {
     int64_t row = 0;
-    ER_TRY(run_all(t, view, work, err));
+    ER_TRY(run_all(t, view, t->layer, work, err));
     for (int64_t i = 0; i < t->count; i++) {
         int64_t n = t->prompts[i].templates;
         const float *own = t->keys + row * t->f;

@@ -2,7 +2,8 @@
 /* Keys: what the edited matrix, a layer's down projection, reads at the subject's last token (spec 5, 7, 19.2).
  *
  * Texts are cut after that token and the pass stops at the block that is needed. All texts of a chunk of requests run
- * in one call; how requests fall into chunks bounds memory and changes no bit. */
+ * in one call, what several begin with once (model/prefix.h); how requests fall into chunks bounds memory and changes no
+ * bit. */
 #ifndef ER_EDITORS_KEYS_H
 #define ER_EDITORS_KEYS_H
 

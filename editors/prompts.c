@@ -150,10 +150,8 @@ static int target_alone(er_prompt *out, scratch *s, int rome, er_arena *arena, e
     int64_t drop = !rome && (first == er_tokenizer_bos(s->t) || first == er_tokenizer_unk(s->t));
     out->target_count = ids->count - drop;
     ER_TRY(copy_ids(&out->target, ids->at + drop, out->target_count, arena, err));
-    text_empty(&s->decoded);
-    if (out->target_count > 1) ER_TRY(er_decode(s->t, &s->decoded, out->target, out->target_count - 1, 0, err));
     text_empty(&s->target);
-    return er_text_lossy(&s->target, s->decoded.at ? s->decoded.at : "", s->decoded.length, err);
+    return out->target_count > 1 ? er_decode_text(s->t, &s->target, out->target, out->target_count - 1, 0, err) : 0;
 }
 
 static int row_again(er_prompt *out, scratch *s, int64_t c, er_arena *arena, er_err *err)

@@ -38,6 +38,20 @@ static int lay_out_rows(er_lanes *l, const er_prompt *prompts, er_target *target
     return 0;
 }
 
+/* Positions before a row's first active one are the same in every step: those may be shared. */
+static int find_prefixes(er_lanes *l, er_err *err)
+{
+    const int32_t **ids = NULL;
+    int64_t *count = NULL;
+    ER_TRY(er_arena_take(l->arena, &ids, (size_t)l->rows, err));
+    ER_TRY(er_arena_take(l->arena, &count, (size_t)l->rows, err));
+    for (int64_t r = 0; r < l->rows; r++) {
+        ids[r] = l->text[r]->ids;
+        count[r] = l->text[r]->count;
+    }
+    return er_prefixes_find(&l->prefixes, ids, count, l->start, l->rows, l->arena, err);
+}
+
 static int lay_out_buffers(er_lanes *l, er_err *err)
 {
     const er_config *c = &l->view->model->config;
@@ -50,7 +64,7 @@ static int lay_out_buffers(er_lanes *l, er_err *err)
     if (l->head_rows < 16) l->head_rows = 16;
     if (l->head_rows > heads) l->head_rows = heads;
     const size_t d = (size_t)c->hidden;
-    ER_TRY(er_arena_take(l->arena, &l->spans, (size_t)l->rows, err));
+    ER_TRY(er_arena_take(l->arena, &l->spans, (size_t)(l->rows + l->prefixes.bases), err));
     ER_TRY(er_arena_take(l->arena, &l->x_base, (size_t)tokens * d, err));
     ER_TRY(er_arena_take(l->arena, &l->x, (size_t)tokens * d, err));
     ER_TRY(er_arena_take(l->arena, &l->x_grad, (size_t)tokens * d, err));
@@ -64,7 +78,7 @@ static int lay_out_buffers(er_lanes *l, er_err *err)
 /* target_init is read at row 0 of each lane: the MLP's output or the block's. */
 typedef struct init_reader {
     er_lanes *l;
-    const int64_t *first; /* (rows) first token of each row in the pass */
+    const int64_t *first; /* (rows, bases too) first token of each row in the pass */
 } init_reader;
 
 static void read_init(const init_reader *r, const float *from)
@@ -72,7 +86,8 @@ static void read_init(const init_reader *r, const float *from)
     const int64_t d = r->l->view->model->config.hidden;
     for (int64_t i = 0; i < r->l->count; i++) {
         er_lane *lane = &r->l->lane[i];
-        int64_t token = r->first[lane->first_row] + r->l->text[lane->first_row]->subject;
+        const int64_t row = lane->first_row, own = r->l->text[row]->subject - r->l->prefixes.length[row];
+        const int64_t token = r->first[row] + own;
         memcpy(lane->init, from + token * d, (size_t)d * sizeof *from);
         lane->init_norm = er_norm64(lane->init, d);
     }
@@ -102,26 +117,32 @@ static int see_block(void *context, int64_t layer, float *x, int64_t tokens, er_
 static int keep_base(er_lanes *l, const float *x, const int64_t *first, er_err *err)
 {
     const int64_t d = l->view->model->config.hidden, top = l->view->model->config.layers;
-    int64_t tokens = 0;
-    float *earlier = NULL, *to = l->x_base;
-    for (int64_t r = 0; r < l->rows; to += active(l, r) * d, tokens += l->start[r], r++)
-        memcpy(to, x + (first[r] + l->start[r]) * d, (size_t)(active(l, r) * d) * sizeof *x);
-    ER_TRY(er_alloc(&earlier, (size_t)(tokens * d), err));
+    const er_prefixes *p = &l->prefixes;
+    const int64_t rows = p->texts + p->bases;
     int64_t t = 0;
-    for (int64_t r = 0; r < l->rows; r++) {
-        memcpy(earlier + t * d, x + first[r] * d, (size_t)(l->start[r] * d) * sizeof *x);
-        l->spans[r] = (er_span){r, 0, l->start[r]};
-        t += l->start[r];
+    int64_t *end = NULL; /* nobody reads the streams of these positions behind the last block */
+    float *earlier = NULL, *to = l->x_base;
+    ER_TRY(er_arena_take(l->arena, &end, (size_t)rows, err));
+    for (int64_t r = 0; r < l->rows; to += active(l, r) * d, r++)
+        memcpy(to, x + (first[r] + l->start[r] - p->length[r]) * d, (size_t)(active(l, r) * d) * sizeof *x);
+    for (int64_t r = 0; r < rows; t += l->spans[r].count, r++) {
+        end[r] = r < l->rows ? l->start[r] : p->end[r];
+        l->spans[r] = (er_span){r, p->length[r], end[r] - p->length[r]};
     }
-    int code = er_forward(l->view, l->cache, l->spans, l->rows, earlier, l->from, top, NULL, NULL, l->work, err);
+    ER_TRY(er_alloc(&earlier, (size_t)(t * d), err));
+    t = 0;
+    for (int64_t r = 0; r < rows; t += l->spans[r].count, r++)
+        memcpy(earlier + t * d, x + first[r] * d, (size_t)(l->spans[r].count * d) * sizeof *x);
+    int code = er_forward_wanted(l->view, l->cache, l->spans, rows, end, earlier, l->from, top, NULL, l->work, err);
     er_free(earlier);
     return code;
 }
 
 static int run_whole(er_lanes *l, er_cache *cache, float *x, int64_t from, int64_t to, const er_tap *tap, er_err *err)
 {
-    for (int64_t r = 0; r < l->rows; r++) l->spans[r] = (er_span){r, 0, l->text[r]->count};
-    return er_forward(l->view, cache, l->spans, l->rows, x, from, to, NULL, tap, l->work, err);
+    const int64_t rows = l->rows + l->prefixes.bases;
+    er_prefixes_spans(&l->prefixes, l->spans);
+    return er_forward(l->view, cache, l->spans, rows, x, from, to, NULL, tap, l->work, err);
 }
 
 /* Blocks up to `layer` once over whole rows, target_init on the way; what steps start from is kept before block `from`,
@@ -129,24 +150,20 @@ static int run_whole(er_lanes *l, er_cache *cache, float *x, int64_t from, int64
 static int run_lower(er_lanes *l, er_err *err)
 {
     const er_model *m = l->view->model;
-    const int64_t d = m->config.hidden, lower = l->plan->layer + 1;
-    int64_t tokens = 0, *first = NULL, *count = NULL;
+    const er_prefixes *p = &l->prefixes;
+    const int64_t rows = p->texts + p->bases, lower = l->plan->layer + 1;
+    int64_t tokens = 0, *first = NULL;
     float *x = NULL;
     er_cache *cache = NULL;
     er_tap tap = {.forward = see_mlp, .block = see_block, .matrices = 1u << ER_MATRIX_DOWN};
-    int code = er_arena_take(l->arena, &first, (size_t)l->rows, err);
-    if (!code) code = er_arena_take(l->arena, &count, (size_t)l->rows, err);
-    for (int64_t r = 0; !code && r < l->rows; r++) {
-        first[r] = tokens;
-        count[r] = l->text[r]->count;
-        tokens += count[r];
-    }
+    ER_TRY(er_arena_take(l->arena, &first, (size_t)rows, err));
+    for (int64_t r = 0; r < rows; tokens += p->end[r] - p->length[r], r++) first[r] = tokens;
     init_reader reader = {l, first};
     tap.context = &reader;
-    if (!code) code = er_alloc(&x, (size_t)(tokens * d), err);
-    if (!code) code = er_cache_new(&cache, m, l->rows, count, 0, lower, err);
-    if (!code) code = er_cache_new(&l->cache, m, l->rows, count, l->from, m->config.layers, err);
-    for (int64_t r = 0; !code && r < l->rows; r++) code = er_embed_text(m, x + first[r] * d, l->text[r]->ids, count[r], err);
+    int code = er_alloc(&x, (size_t)(tokens * m->config.hidden), err);
+    if (!code) code = er_prefixes_cache(&cache, p, m, 0, lower, err);
+    if (!code) code = er_prefixes_cache(&l->cache, p, m, l->from, m->config.layers, err);
+    if (!code) code = er_prefixes_embed(p, m, x, err);
     if (!code) code = run_whole(l, cache, x, 0, l->from, &tap, err);
     if (!code) code = keep_base(l, x, first, err);
     if (!code) code = run_whole(l, cache, x, l->from, lower, &tap, err);
@@ -163,6 +180,7 @@ int er_lanes_open(er_lanes *out, const er_edit_context *edit, const er_view *vie
     out->from = plan->naive ? 0 : plan->layer + !out->at_output;
     int code = er_arena_new(&out->arena, 0, err);
     if (!code) code = lay_out_rows(out, prompts, targets, err);
+    if (!code) code = find_prefixes(out, err);
     if (!code) code = lay_out_buffers(out, err);
     if (!code) code = er_tape_new(&out->tape, view->model, err);
     if (!code) code = run_lower(out, err);

@@ -4,6 +4,7 @@
 #define ER_EDITORS_TARGET_LANES_H
 
 #include "editors/target.h"
+#include "model/prefix.h"
 
 /* One request: its rows are the templates' and then the KL row; `rows` of them from first_row in the cache. */
 typedef struct er_lane {
@@ -28,7 +29,8 @@ typedef struct er_lanes {
     er_lane *lane;
     const er_text_row **text;  /* (rows) */
     int64_t *start;            /* (rows) first active position: the subject's, or 0 in the naive twin */
-    er_cache *cache;           /* blocks from .. L-1 */
+    er_prefixes prefixes;      /* beginnings that rows share, before their first active positions */
+    er_cache *cache;           /* blocks from .. L-1; rows of `prefixes` */
     float *x_base;             /* active tokens of all lanes: stream before block `from` at delta = 0 */
     er_arena *arena;
     er_tape *tape;

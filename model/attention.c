@@ -85,6 +85,23 @@ static void attend(const er_pass *p, int64_t layer, float *attended, const float
     }
 }
 
+/* Keys and values from `in` into the cache; plain_k: the keys before their norm. */
+static int keys_and_values(const er_pass *p, int64_t layer, float *plain_k, const float *in, er_err *err)
+{
+    er_work *w = p->work;
+    ER_TRY(er_pass_map(p, layer, ER_MATRIX_K, plain_k, in, err));
+    ER_TRY(er_pass_map(p, layer, ER_MATRIX_V, w->v, in, err));
+    norm_heads(p, er_pass_norm(p, layer, ER_NORM_K), w->k, plain_k, p->config->kv_heads);
+    er_pass_rotate(p, layer, w->k, p->config->kv_heads, 0);
+    remember(p, layer, w->k, w->v);
+    return 0;
+}
+
+int er_attention_keys(const er_pass *p, int64_t layer, const float *in, er_err *err)
+{
+    return keys_and_values(p, layer, p->work->k, in, err);
+}
+
 int er_attention(const er_pass *p, int64_t layer, float *out, const float *in, struct er_tape_block *tape, er_err *err)
 {
     const er_config *c = p->config;
@@ -92,13 +109,9 @@ int er_attention(const er_pass *p, int64_t layer, float *out, const float *in, s
     float *q = tape ? tape->q : w->q, *attended = tape ? tape->attended : w->attended;
     float *plain_q = tape && tape->plain_q ? tape->plain_q : q, *plain_k = tape && tape->plain_k ? tape->plain_k : w->k;
     ER_TRY(er_pass_map(p, layer, ER_MATRIX_Q, plain_q, in, err));
-    ER_TRY(er_pass_map(p, layer, ER_MATRIX_K, plain_k, in, err));
-    ER_TRY(er_pass_map(p, layer, ER_MATRIX_V, w->v, in, err));
     norm_heads(p, er_pass_norm(p, layer, ER_NORM_Q), q, plain_q, c->heads);
-    norm_heads(p, er_pass_norm(p, layer, ER_NORM_K), w->k, plain_k, c->kv_heads);
     er_pass_rotate(p, layer, q, c->heads, 0);
-    er_pass_rotate(p, layer, w->k, c->kv_heads, 0);
-    remember(p, layer, w->k, w->v);
+    ER_TRY(keys_and_values(p, layer, plain_k, in, err));
     attend(p, layer, attended, q, tape ? tape->weights : NULL);
     return er_pass_map(p, layer, ER_MATRIX_O, out, attended, err);
 }

@@ -97,3 +97,15 @@ int er_forward(const er_view *view, er_cache *cache, const er_span *spans, int64
     }
     return 0;
 }
+
+int er_forward_keys(const er_view *view, er_cache *cache, const er_span *spans, int64_t span_count, const float *x,
+                    int64_t layer, er_work *work, er_err *err)
+{
+    const er_config *c = &view->model->config;
+    const er_pass p = {view, c, cache, spans, span_count, er_spans_tokens(spans, span_count), NULL, work};
+    ER_TRY(check_spans(view->model, cache, spans, span_count, layer, layer + 1, err));
+    if (!p.tokens) return 0;
+    ER_TRY(er_work_reserve(work, spans, span_count, 0, err));
+    const float *in = er_norm_read(c, er_pass_norm(&p, layer, ER_NORM_ATTENTION), work->normed, x, p.tokens, c->hidden);
+    return er_attention_keys(&p, layer, in, err);
+}

@@ -26,7 +26,8 @@ int er_cache_new(er_cache **out, const er_model *model, int64_t rows, const int6
 void er_cache_free(er_cache *cache);
 /* Positions 0..length-1 of `row` are read from base_row of base (which may be the same cache, holds the same layers and
  * has no base itself); the row's own positions follow them. Say so before anything is written to the row. base must
- * outlive the cache. */
+ * outlive the cache. The base's positions may be active in the same forward call as the row's: each block writes the
+ * keys and values of all active positions before any is read (model/prefix.h builds on it). */
 void er_cache_share(er_cache *cache, int64_t row, const er_cache *base, int64_t base_row, int64_t length);
 int64_t er_cache_bytes(const er_cache *cache);
 
@@ -79,6 +80,11 @@ int er_embed_text(const er_model *model, float *x, const int32_t *ids, int64_t t
  * ER_E_NUMERIC is not raised here: callers check what they read. */
 int er_forward(const er_view *view, er_cache *cache, const er_span *spans, int64_t span_count, float *x, int64_t from,
                int64_t to, er_tape *tape, const er_tap *tap, er_work *work, er_err *err);
+
+/* Of block `layer` only what later positions read: the active tokens' keys and values, from the stream x (T, d) before
+ * the block, which stays as it is. All that a position needs of the last block of a pass when nobody reads it there. */
+int er_forward_keys(const er_view *view, er_cache *cache, const er_span *spans, int64_t span_count, const float *x,
+                    int64_t layer, er_work *work, er_err *err);
 
 /* x_grad (T, d): gradient of a loss with respect to the stream after block to-1, in; with respect to the stream
  * before block `from` (= after block from-1), out. Same spans and cache as the taped forward. Gradients reach active

@@ -46,6 +46,8 @@ void er_pass_rotate(const er_pass *p, int64_t layer, float *x, int64_t heads, in
 /* The two halves of a block, in and out (T, d): out = A(in) or M(in); tape: NULL or the block's. Backward: in_grad from
  * out_grad; `in` may be NULL where no tap sees it. normed, out and side of er_work are left to the caller. */
 int er_attention(const er_pass *p, int64_t layer, float *out, const float *in, struct er_tape_block *tape, er_err *err);
+/* Of A(in) only what later positions read: keys and values into the cache. */
+int er_attention_keys(const er_pass *p, int64_t layer, const float *in, er_err *err);
 int er_attention_back(const er_pass *p, int64_t layer, float *in_grad, const float *out_grad, const float *in,
                       const struct er_tape_block *tape, er_err *err);
 int er_mlp(const er_pass *p, int64_t layer, float *out, const float *in, struct er_tape_block *tape, er_err *err);

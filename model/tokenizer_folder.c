@@ -72,7 +72,7 @@ static int find_class(er_folder_files *f, int sentencepiece, er_err *err)
         if (is_name(name, classes[i].name)) f->of = &classes[i];
     int is_pieces = f->of && (f->of->kind == ER_FOLDER_LLAMA || f->of->kind == ER_FOLDER_GEMMA);
     if (f->of && is_pieces == sentencepiece) return 0;
-    return er_fail(err, ER_E_UNSUPPORTED, "tokenizer_class '%.60s' from %s", name,
+    return er_fail(err, ER_E_UNSUPPORTED, "tokenizer_class '%.60s' is not supported from %s", name,
                    sentencepiece ? "tokenizer.model" : "vocab.json and merges.txt");
 }
 

@@ -3,19 +3,20 @@
 
 #include "base/memory.h"
 #include "model/kernels.h"
+#include "model/prefix.h"
 #include "runner/blob.h"
 
 #include <string.h>
 
 enum { HEAD_ROWS = 32 }; /* rows of logits made at once */
 
-/* One scored prompt. Its rows in the cache: 3 i (ids that both answers' rows share), 3 i + 1 and 3 i + 2 (the rest of
- * each). The last id of a row is only predicted, never run. */
+/* One scored prompt. The last id of a row is only predicted, never run. A row whose run ids begin the other's needs no
+ * text of its own; what texts begin with, runs once (model/prefix.h). */
 typedef struct item {
     er_scored_row row[2];   /* fresh, truth; count 0: absent */
     er_answer_score *to[2]; /* where the scores go */
-    int64_t shared;         /* positions of row 3 i */
-    int64_t base[3];        /* first token of each cache row among the tokens of its pass */
+    int64_t shared;         /* run positions that both rows have in common; all of the only row */
+    int64_t text[2];        /* the text that runs each row, -1: absent */
     double sum[2];
 } item;
 
@@ -23,8 +24,12 @@ typedef struct evaluation {
     const er_view *view;
     er_work *work;
     item *items;
-    int64_t count;
-    float *x[2]; /* hidden states of the two passes */
+    int64_t count, texts;
+    er_prefixes prefixes;
+    int64_t *wanted; /* (texts + bases) first position whose logits are read */
+    er_span *spans;  /* (texts + bases) in the end: the wanted positions */
+    int64_t *first;  /* (texts + bases) each span's first token in x */
+    float *x;        /* their hidden states */
 } evaluation;
 
 /* One position whose logits are read: for one or both answers. */
@@ -45,68 +50,81 @@ static int64_t shared_length(const item *it)
     return n;
 }
 
-static int64_t spans_of_pass(const evaluation *e, int pass, er_span *spans, int32_t *ids)
+static int64_t add_text(evaluation *e, const er_scored_row *row, const int32_t **ids, int64_t *count)
 {
-    int64_t tokens = 0, s = 0;
-    for (int64_t i = 0; i < e->count; i++) {
-        item *it = &e->items[i];
-        for (int k = pass ? 1 : 0; k < (pass ? 3 : 1); k++) {
-            const er_scored_row *row = pass ? &it->row[k - 1] : &it->row[it->row[0].count ? 0 : 1];
-            int64_t start = pass ? it->shared : 0, end = pass ? run_length(row) : it->shared;
-            int64_t n = end > start ? end - start : 0;
-            spans[s++] = (er_span){3 * i + k, start, n};
-            if (ids && n) memcpy(ids + tokens, row->ids + start, (size_t)n * sizeof *ids);
-            it->base[k] = tokens;
-            tokens += n;
-        }
-    }
-    return tokens;
+    ids[e->texts] = row->ids;
+    count[e->texts] = run_length(row);
+    return e->texts++;
 }
 
-static int run_pass(evaluation *e, int pass, er_cache *cache, er_arena *arena, er_err *err)
+/* The longer row is a text; the other one is, too, unless the longer one begins with it. */
+static void add_texts(evaluation *e, item *it, const int32_t **ids, int64_t *count)
 {
-    const er_model *m = e->view->model;
-    er_span *spans = NULL;
-    int32_t *ids = NULL;
-    int64_t count = e->count * (pass ? 2 : 1);
-    ER_TRY(er_arena_take(arena, &spans, (size_t)count, err));
-    int64_t tokens = spans_of_pass(e, pass, spans, NULL);
-    ER_TRY(er_arena_take(arena, &ids, (size_t)tokens, err));
-    ER_TRY(er_arena_take(arena, &e->x[pass], (size_t)(tokens * m->config.hidden), err));
-    spans_of_pass(e, pass, spans, ids);
-    if (!tokens) return 0;
-    ER_TRY(er_embed(m, e->x[pass], ids, spans, count, err));
-    return er_forward(e->view, cache, spans, count, e->x[pass], 0, m->config.layers, NULL, NULL, e->work, err);
+    const int longer = run_length(&it->row[1]) > run_length(&it->row[0]) || !it->row[0].count, other = !longer;
+    it->shared = shared_length(it);
+    it->text[longer] = add_text(e, &it->row[longer], ids, count);
+    it->text[other] = it->text[longer];
+    if (!it->row[other].count)
+        it->text[other] = -1;
+    else if (run_length(&it->row[other]) > it->shared)
+        it->text[other] = add_text(e, &it->row[other], ids, count);
+}
+
+/* Where the row's text is first read, and the base that it continues. */
+static void want(const evaluation *e, const item *it)
+{
+    for (int k = 0; k < 2; k++) {
+        const int64_t text = it->text[k], base = text >= 0 ? e->prefixes.base[text] : -1;
+        if (text < 0) continue;
+        const int64_t from = it->row[k].answer_start - 1;
+        if (from < e->wanted[text]) e->wanted[text] = from;
+        if (base >= 0 && from < e->wanted[base]) e->wanted[base] = from;
+    }
+}
+
+static int lay_out(evaluation *e, er_arena *arena, er_err *err)
+{
+    const int32_t **ids = NULL;
+    int64_t *count = NULL;
+    ER_TRY(er_arena_take(arena, &ids, (size_t)(2 * e->count), err));
+    ER_TRY(er_arena_take(arena, &count, (size_t)(2 * e->count), err));
+    for (int64_t i = 0; i < e->count; i++) add_texts(e, &e->items[i], ids, count);
+    ER_TRY(er_prefixes_find(&e->prefixes, ids, count, count, e->texts, arena, err));
+    const size_t rows = (size_t)(e->texts + e->prefixes.bases);
+    ER_TRY(er_arena_take(arena, &e->wanted, rows, err));
+    ER_TRY(er_arena_take(arena, &e->first, rows, err));
+    ER_TRY(er_arena_take(arena, &e->spans, rows, err));
+    memcpy(e->wanted, e->prefixes.end, rows * sizeof *e->wanted);
+    for (int64_t i = 0; i < e->count; i++) want(e, &e->items[i]);
+    return 0;
 }
 
 static int run_rows(evaluation *e, er_arena *arena, er_err *err)
 {
     const er_model *m = e->view->model;
+    const int64_t rows = e->texts + e->prefixes.bases;
     er_cache *cache = NULL;
-    int64_t *capacity = NULL;
-    ER_TRY(er_arena_take(arena, &capacity, (size_t)(3 * e->count), err));
-    for (int64_t i = 0; i < e->count; i++) {
-        item *it = &e->items[i];
-        it->shared = shared_length(it);
-        capacity[3 * i] = it->shared;
-        for (int k = 0; k < 2; k++) {
-            int64_t own = run_length(&it->row[k]) - it->shared;
-            capacity[3 * i + 1 + k] = own > 0 ? own : 0;
-        }
-    }
-    ER_TRY(er_cache_new(&cache, m, 3 * e->count, capacity, 0, m->config.layers, err));
-    for (int64_t i = 0; i < e->count; i++)
-        for (int k = 1; k < 3; k++) er_cache_share(cache, 3 * i + k, cache, 3 * i, e->items[i].shared);
-    int code = run_pass(e, 0, cache, arena, err);
-    if (!code) code = run_pass(e, 1, cache, arena, err);
+    ER_TRY(er_arena_take(arena, &e->x, (size_t)(er_prefixes_tokens(&e->prefixes) * m->config.hidden), err));
+    ER_TRY(er_prefixes_embed(&e->prefixes, m, e->x, err));
+    er_prefixes_spans(&e->prefixes, e->spans);
+    ER_TRY(er_prefixes_cache(&cache, &e->prefixes, m, 0, m->config.layers, err));
+    int code = er_forward_wanted(e->view, cache, e->spans, rows, e->wanted, e->x, 0, m->config.layers, NULL, e->work,
+                                 err);
     er_cache_free(cache);
+    for (int64_t r = 0, token = 0; r < rows; token += e->spans[r++].count) e->first[r] = token;
     return code;
+}
+
+/* Hidden state of a text's position, which is wanted: its own, or its base's. */
+static const float *state_at(const evaluation *e, int64_t text, int64_t position)
+{
+    const int64_t row = position < e->prefixes.length[text] ? e->prefixes.base[text] : text;
+    return e->x + (e->first[row] + position - e->spans[row].start) * e->view->model->config.hidden;
 }
 
 /* Positions of one item that predict an answer's id, shared ones once. picks NULL: only counts. */
 static int64_t picks_of(const evaluation *e, item *it, pick *picks)
 {
-    const int64_t d = e->view->model->config.hidden;
     int64_t n = 0;
     for (int64_t p = 0; p < it->shared; p++) {
         int64_t token[2];
@@ -115,15 +133,14 @@ static int64_t picks_of(const evaluation *e, item *it, pick *picks)
             token[k] = t >= 0 ? t : -1;
         }
         if (token[0] < 0 && token[1] < 0) continue;
-        if (picks) picks[n] = (pick){e->x[0] + (it->base[0] + p) * d, it, {token[0], token[1]}};
+        if (picks) picks[n] = (pick){state_at(e, it->text[token[0] < 0], p), it, {token[0], token[1]}};
         n++;
     }
     for (int k = 0; k < 2; k++) {
         for (int64_t p = it->shared; p < run_length(&it->row[k]); p++) {
             int64_t t = p - (it->row[k].answer_start - 1);
             if (t < 0) continue;
-            const float *x = e->x[1] + (it->base[1 + k] + p - it->shared) * d;
-            if (picks) picks[n] = (pick){x, it, {k == 0 ? t : -1, k == 1 ? t : -1}};
+            if (picks) picks[n] = (pick){state_at(e, it->text[k], p), it, {k == 0 ? t : -1, k == 1 ? t : -1}};
             n++;
         }
     }
@@ -214,6 +231,7 @@ static int evaluate(evaluation *e, er_case_score *out, const er_request *const *
             return er_prefix(err, "case %lld: ", (long long)requests[i]->case_id);
     }
     if (!e->count) return 0;
+    ER_TRY(lay_out(e, scratch, err));
     ER_TRY(run_rows(e, scratch, err));
     ER_TRY(run_head(e, scratch, err));
     for (int64_t i = 0; i < e->count; i++)

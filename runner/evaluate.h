@@ -2,8 +2,8 @@
 /* Scores of a case on a model as it stands: for each scored prompt the mean negative log-likelihood of the answers'
  * tokens (nats) and which of them are the first choice, both teacher-forced (DESIGN section 8's form).
  *
- * Prompt and answers are encoded as editing does (er_scored_row_make); the ids that both answers' rows share run once,
- * and the output head runs at positions that predict an answer's id only. A case's scores depend on the weights and
+ * Prompt and answers are encoded as editing does (er_scored_row_make); ids that rows begin with, of one prompt or of
+ * several, run once (model/prefix.h), and the output head runs at positions that predict an answer's id only. A case's scores depend on the weights and
  * the case alone: not on the cases beside it. */
 #ifndef ER_RUNNER_EVALUATE_H
 #define ER_RUNNER_EVALUATE_H

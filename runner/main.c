@@ -20,7 +20,7 @@
 
 static const er_verb *const verbs[] = {&er_verb_plan,   &er_verb_stats,  &er_verb_run,    &er_verb_sweep,  &er_verb_eval,
                                        &er_verb_status, &er_verb_report, &er_verb_export, &er_verb_verify,
-                                       &er_verb_diff,   &er_verb_ask,    &er_verb_score};
+                                       &er_verb_bundle, &er_verb_diff,   &er_verb_ask,    &er_verb_score};
 enum { VERBS = sizeof verbs / sizeof *verbs };
 
 /* OpenBLAS, libgomp, hwloc and Open MPI read their settings when they load: the program sets what the user has not
@@ -118,7 +118,7 @@ static int call_verb(er_world *w, const er_verb *v, int argc, char **argv, int *
         return er_fail(err, ER_E_USAGE, "usage: errata %s %s", v->name, v->arguments);
     if (!v->collective && w->rank != 0) return 0;
     er_world alone = *w;
-    if (!v->collective) alone.size = 1;
+    if (!v->collective) alone.size = alone.node_ranks = 1;
     return v->call(&alone, &args, exit_code, err);
 }
 

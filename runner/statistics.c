@@ -38,8 +38,9 @@ typedef struct measuring {
     double *gram;
     er_view view;
     int64_t blocks;
+    int64_t shard, shards; /* this job's share of the blocks; 1, 1: all */
     double stored; /* when the last partial was written */
-    char writer[64];
+    char writers[32], writer[64]; /* what the names of this job's writers begin with; this rank's */
     er_progress progress;
 } measuring;
 
@@ -98,7 +99,7 @@ static int name_writer(measuring *m, er_err *err)
     if (m->s->world->rank == 0) start = er_hash_bytes(m->done, (size_t)m->blocks);
     ER_TRY(er_world_bcast(m->s->world, &start, sizeof start, 0, err));
     er_hash_text(text, &start);
-    snprintf(m->writer, sizeof m->writer, "%.12s-%d", text, m->s->world->rank);
+    snprintf(m->writer, sizeof m->writer, "%s%.12s-%d", m->writers, text, m->s->world->rank);
     return 0;
 }
 
@@ -113,35 +114,64 @@ static int start_pass(measuring *m, er_err *err)
     ER_TRY(er_alloc(&m->counted, (size_t)m->blocks, err));
     if (m->s->world->rank != 0) return 0;
     ER_TRY(new_sums(&m->before, m, err));
-    return er_store_partials(m->store, m->keys, m->layers, m->before, m->done, m->blocks, err);
+    return er_store_partials(m->store, m->keys, m->layers, m->before, m->done, m->blocks, m->writers, err);
+}
+
+/* The sums of all ranks with those found at the start. */
+static int add_before(measuring *m, int64_t i, er_err *err)
+{
+    if (er_fixed_sum(m->sums[i].sum, m->before[i].sum, er_moment_elements(m->sums[i].n)))
+        return er_fail(err, ER_E_NUMERIC, "layer %lld: the second moment leaves the 64.64 range",
+                       (long long)m->layer[i]);
+    m->sums[i].tokens += m->before[i].tokens;
+    return 0;
 }
 
 static int store_moments(measuring *m, er_err *err)
 {
     for (int64_t i = 0; i < m->layers; i++) {
-        if (er_fixed_sum(m->sums[i].sum, m->before[i].sum, er_moment_elements(m->sums[i].n)))
-            return er_fail(err, ER_E_NUMERIC, "layer %lld: the second moment leaves the 64.64 range",
-                           (long long)m->layer[i]);
         int found = 0;
-        m->sums[i].tokens += m->before[i].tokens;
+        ER_TRY(add_before(m, i, err));
         ER_TRY(is_stored(m, &m->keys[i], 0, &found, err));
         if (!found) ER_TRY(er_store_put_moment(m->store, &m->keys[i], &m->sums[i], err));
     }
-    return er_store_drop_partials(m->store, m->keys, m->layers, err);
+    return er_store_drop_partials(m->store, m->keys, m->layers, "", err);
+}
+
+static int store_shard(measuring *m, er_err *err)
+{
+    char writer[64];
+    for (int64_t i = 0; i < m->layers; i++) ER_TRY(add_before(m, i, err));
+    for (int64_t b = 0; b < m->blocks; b++) m->done[b] = er_shard_has(b, m->shard, m->shards) != 0;
+    er_shard_writer(writer, m->shard, m->shards);
+    ER_TRY(er_store_put_partial(m->store, m->keys, m->layers, m->sums, m->done, m->blocks, writer, err));
+    return er_store_drop_partials(m->store, m->keys, m->layers, m->writers, err);
+}
+
+/* Blocks that this pass does not do: those found and those of other shards. */
+static int list_skipped(const measuring *m, uint8_t **out, er_err *err)
+{
+    if (m->s->world->rank != 0) return 0;
+    ER_TRY(er_alloc(out, (size_t)m->blocks, err));
+    for (int64_t b = 0; b < m->blocks; b++) (*out)[b] = m->done[b] || !er_shard_has(b, m->shard, m->shards);
+    return 0;
 }
 
 static int measure_blocks(measuring *m, er_err *err)
 {
     er_world *w = m->s->world;
     er_units units = {"statistics", m->blocks, NULL, measure_block, count_block, m};
+    uint8_t *skipped = NULL;
     ER_TRY(er_world_agree(w, start_pass(m, err), err));
-    units.done = m->done;
     ER_TRY(name_writer(m, err));
+    ER_TRY(er_world_agree(w, list_skipped(m, &skipped, err), err));
+    units.done = skipped;
     er_progress_start(&m->progress, "statistics", "tokens", m->before ? m->before[0].tokens : 0,
-                      er_corpus_tokens(m->s->corpus));
+                      er_corpus_tokens(m->s->corpus) / m->shards);
     m->stored = er_seconds();
     int code = er_world_units(w, &units, err);
     er_progress_end(&m->progress);
+    er_free(skipped);
     if (code == ER_E_SIGNAL) {
         er_err later = ER_ERR_INIT;
         if (er_world_agree(w, put_partial(m, &later), &later)) er_prefix(err, "partial sums lost (%s): ", later.text);
@@ -149,7 +179,8 @@ static int measure_blocks(measuring *m, er_err *err)
     if (code) return code;
     for (int64_t i = 0; i < m->layers; i++)
         ER_TRY(er_world_sum(w, m->sums[i].sum, er_moment_elements(m->sums[i].n), &m->sums[i].tokens, err));
-    return er_world_agree(w, w->rank == 0 ? store_moments(m, err) : 0, err);
+    if (w->rank != 0) return er_world_agree(w, 0, err);
+    return er_world_agree(w, m->shards > 1 ? store_shard(m, err) : store_moments(m, err), err);
 }
 
 /* --- eigenpairs -------------------------------------------------------------------------------------------------- */
@@ -212,7 +243,7 @@ static void close_measuring(measuring *m)
 
 static int open_measuring(measuring *m, er_setup *s, int64_t count, er_err *err)
 {
-    *m = (measuring){.s = s, .blocks = er_corpus_blocks(s->corpus)};
+    *m = (measuring){.s = s, .blocks = er_corpus_blocks(s->corpus), .shard = 1, .shards = 1};
     ER_TRY(er_alloc(&m->layer, (size_t)count, err));
     ER_TRY(er_alloc(&m->keys, (size_t)count, err));
     return er_store_open(&m->store, s->job.stats.store, err);
@@ -235,7 +266,7 @@ static int has_partials(measuring *m, const int64_t *layers, int64_t count, int 
     for (int64_t i = 0; !code && i < count; i++) all.keys[i] = er_setup_stats_key(m->s, layers[i]);
     if (!code) code = new_sums(&all.sums, &all, err);
     if (!code) code = er_alloc(&done, (size_t)m->blocks, err);
-    if (!code) code = er_store_partials(m->store, all.keys, count, all.sums, done, m->blocks, err);
+    if (!code) code = er_store_partials(m->store, all.keys, count, all.sums, done, m->blocks, "", err);
     for (int64_t b = 0; !code && b < m->blocks; b++) *has |= done[b];
     free_sums(all.sums, count);
     er_free(all.keys);
@@ -298,7 +329,7 @@ static int lock_store(const measuring *m, int *lock, er_err *err)
     er_hash corpus = er_corpus_hash(m->s->corpus), both[2] = {m->s->model->weights, corpus};
     both[0] = er_hash_bytes(both, sizeof both);
     er_hash_text(hash, &both[0]);
-    ER_TRY(er_text_format(&path, err, "%s/measure-%.12s.lock", m->s->job.stats.store, hash));
+    ER_TRY(er_text_format(&path, err, "%s/measure-%s%.12s.lock", m->s->job.stats.store, m->writers, hash));
     int code, told = 0;
     for (;;) {
         er_err held = ER_ERR_INIT;
@@ -350,6 +381,65 @@ int er_measure(er_setup *s, const int64_t *layers, int64_t count, int force, er_
     if (!code) code = list_missing(&m, layers, count, 1, err);
     if (!code && m.layers) code = solve_layers(&m, err);
     s->counts.eigenpairs += m.layers;
+    close_measuring(&m);
+    return code;
+}
+
+/* --- a share of the blocks --------------------------------------------------------------------------------------- */
+
+/* Rank 0: whether nothing is left to do, because the moments are stored or the shard is. */
+static int has_shard(measuring *m, int *has, er_err *err)
+{
+    er_shards list = {NULL, 0, 0};
+    int64_t stored = 0;
+    *has = 0;
+    for (int64_t i = 0; i < m->layers; i++) {
+        int found = 0;
+        ER_TRY(is_stored(m, &m->keys[i], 0, &found, err));
+        stored += found;
+    }
+    if (stored == m->layers) {
+        er_log(ER_LOG_INFO, "statistics: %s holds the moments of all blocks, shard %lld/%lld is not needed",
+               m->s->job.stats.store, (long long)m->shard, (long long)m->shards);
+        *has = 1;
+        return 0;
+    }
+    int code = er_shards_add(&list, m->s->job.stats.store, m->keys, m->layers, m->blocks, 0, NULL, err);
+    for (size_t i = 0; !code && i < list.count; i++) {
+        int same = 1;
+        for (int64_t b = 0; b < m->blocks; b++) same &= list.at[i].done[b] == er_shard_has(b, m->shard, m->shards);
+        *has |= same;
+    }
+    er_shards_free(&list);
+    return code || !*has ? code : er_store_drop_partials(m->store, m->keys, m->layers, m->writers, err);
+}
+
+static int measure_shard(measuring *m, int force, er_err *err)
+{
+    er_world *w = m->s->world;
+    int lock = -1, has = 0;
+    ER_TRY(er_world_agree(w, check_tokens(m, force, err), err));
+    ER_TRY(er_world_agree(w, w->rank == 0 ? lock_store(m, &lock, err) : 0, err));
+    int code = er_world_agree(w, w->rank == 0 ? has_shard(m, &has, err) : 0, err);
+    if (!code) code = er_world_bcast(w, &has, sizeof has, 0, err);
+    if (!code && !has) code = measure_blocks(m, err);
+    er_lock_release(lock);
+    return code;
+}
+
+int er_measure_shard(er_setup *s, const int64_t *layers, int64_t count, int64_t shard, int64_t shards, int force,
+                     er_err *err)
+{
+    measuring m;
+    ER_TRY(er_setup_corpus(s, err));
+    int code = er_world_agree(s->world, open_measuring(&m, s, count, err), err);
+    if (!code && s->world->rank == 0) code = er_store_sweep(m.store, err);
+    code = er_world_agree(s->world, code, err);
+    m.shard = shard, m.shards = shards;
+    snprintf(m.writers, sizeof m.writers, "s%lldof%lld-", (long long)shard, (long long)shards);
+    for (int64_t i = 0; !code && i < count; i++) m.layer[i] = layers[i], m.keys[i] = er_setup_stats_key(s, layers[i]);
+    m.layers = code ? 0 : count;
+    if (!code) code = measure_shard(&m, force, err);
     close_measuring(&m);
     return code;
 }

@@ -13,6 +13,9 @@ static const er_flag flags[] = {
     {"layers", "LIST", "layers to measure, as 4,5,6 or 4-8 or all; default: those that the job edits"},
     {"check", NULL, "verify what is stored: symmetry, eigenpairs, P x P = P, key norm kept by P on held-out text"},
     {"force", NULL, "measure although there are too few tokens"},
+    {"shard", "I/N", "measure the I-th of N shares of the corpus only, to be merged; each share in a job of its own"},
+    {"merge", NULL, "add up the shards in the store and in the folders or files PATH: every block once, all of this job"},
+    {"store", "DIR", "instead of the job's stats.store"},
     {0},
 };
 
@@ -240,12 +243,56 @@ static int check(er_setup *s, const int64_t *layers, int64_t count, er_err *err)
     return code;
 }
 
+/* --- shards ------------------------------------------------------------------------------------------------------ */
+
+static int parse_shard(const char *text, int64_t *shard, int64_t *shards, er_err *err)
+{
+    long long i, n;
+    int end = 0;
+    if (sscanf(text, "%lld/%lld%n", &i, &n, &end) != 2 || !end || text[end] || n < 2 || i < 1 || i > n || n > 1000000)
+        return er_fail(err, ER_E_USAGE, "--shard %s: expected I/N with 1 <= I <= N and N at least 2", text);
+    *shard = i;
+    *shards = n;
+    return 0;
+}
+
+static int check_usage(const er_args *args, er_err *err)
+{
+    int merge = er_args_get(args, "merge") != NULL, shard = er_args_get(args, "shard") != NULL;
+    int check = er_args_get(args, "check") != NULL;
+    if (merge + shard > 1 || shard + check > 1)
+        return er_fail(err, ER_E_USAGE, "stats: --shard goes neither with --merge nor with --check");
+    if (args->count > 1 && !merge) return er_fail(err, ER_E_USAGE, "stats: %s: more than one JOB", args->at[1]);
+    return 0;
+}
+
+static int run_shard(er_setup *s, const er_args *args, const int64_t *layers, int64_t count, er_err *err)
+{
+    int64_t shard = 0, shards = 0;
+    ER_TRY(parse_shard(er_args_get(args, "shard"), &shard, &shards, err));
+    ER_TRY(er_measure_shard(s, layers, count, shard, shards, er_args_get(args, "force") != NULL, err));
+    if (s->world->rank == 0)
+        printf("shard %lld/%lld of %lld blocks is in %s\n", (long long)shard, (long long)shards,
+               (long long)er_corpus_blocks(s->corpus), s->job.stats.store);
+    return 0;
+}
+
+/* --- the verb ---------------------------------------------------------------------------------------------------- */
+
 static int run_stats(er_setup *s, const er_args *args, er_err *err)
 {
     int64_t *layers = NULL, count = 0;
+    int force = er_args_get(args, "force") != NULL;
+    if (er_args_get(args, "store")) s->job.stats.store = er_args_get(args, "store");
     ER_TRY(er_setup_open(s, ER_SETUP_MODEL, err));
     int code = er_world_agree(s->world, choose_layers(s, er_args_get(args, "layers"), &layers, &count, err), err);
-    if (!code) code = er_measure(s, layers, count, er_args_get(args, "force") != NULL, err);
+    if (!code && er_args_get(args, "shard")) {
+        code = run_shard(s, args, layers, count, err);
+        er_free(layers);
+        return er_world_agree(s->world, code, err);
+    }
+    if (!code && er_args_get(args, "merge")) code = er_merge(s, layers, count, args->at + 1, args->count - 1, force, err);
+    else if (!code) code = er_measure(s, layers, count, force, err);
     if (!code && s->world->rank == 0) code = print_spectra(s, layers, count, err);
     if (!code && s->world->rank == 0 && er_args_get(args, "check")) code = check(s, layers, count, err);
     er_free(layers);
@@ -258,6 +305,7 @@ static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
     const char **sets = NULL;
     size_t set_count = 0;
     (void)exit_code;
+    ER_TRY(check_usage(args, err));
     ER_TRY(er_args_all(&sets, &set_count, args, "set", err));
     int code = er_setup_job(&s, w, args->at[0], sets, set_count, err);
     if (!code) code = run_stats(&s, args, err);
@@ -266,5 +314,5 @@ static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
     return code;
 }
 
-const er_verb er_verb_stats = {"stats", "JOB", "measure second moments and eigenpairs into the store, or find them "
-                               "there", 1, 1, 1, 1, flags, call};
+const er_verb er_verb_stats = {"stats", "JOB [PATH ...]", "measure second moments and eigenpairs into the store, or find "
+                               "them there", 1, -1, 1, 1, flags, call};

@@ -16,7 +16,7 @@ typedef struct er_verb {
     int (*call)(er_world *w, const er_args *args, int *exit_code, er_err *err);
 } er_verb;
 
-extern const er_verb er_verb_ask, er_verb_diff, er_verb_eval, er_verb_export, er_verb_plan, er_verb_report, er_verb_run,
-    er_verb_score, er_verb_stats, er_verb_status, er_verb_sweep, er_verb_verify;
+extern const er_verb er_verb_ask, er_verb_bundle, er_verb_diff, er_verb_eval, er_verb_export, er_verb_plan, er_verb_report,
+    er_verb_run, er_verb_score, er_verb_stats, er_verb_status, er_verb_sweep, er_verb_verify;
 
 #endif

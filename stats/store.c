@@ -145,6 +145,15 @@ static int object_name(er_text *name, const char *kind, const er_stats_key *key,
     return er_text_format(name, err, "%s-L%02lld-%s.h5", kind, (long long)key->layer, text);
 }
 
+int er_store_path(char **out, const char *folder, const er_stats_key *key, int eigen, er_err *err)
+{
+    er_text name = ER_TEXT_INIT;
+    int code = object_name(&name, eigen ? "eigen" : "moment", key, err);
+    if (!code) code = er_path_join(out, folder, name.at, err);
+    er_text_free(&name);
+    return code;
+}
+
 /* Opens the object of a key and compares its head. */
 static int open_object(er_h5 *file, char **path, const er_store *s, const char *kind, const er_stats_key *key,
                        int *found, er_err *err)

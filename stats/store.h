@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/text.h"
 #include "stats/eigen.h"
 #include "stats/moment.h"
 
@@ -41,6 +42,8 @@ int er_store_moment(er_store *s, const er_stats_key *key, er_moment *out, int *f
 int er_store_put_moment(er_store *s, const er_stats_key *key, const er_moment *m, er_err *err);
 int er_store_eigen(er_store *s, const er_stats_key *key, er_eigen *out, int *found, er_err *err);
 int er_store_put_eigen(er_store *s, const er_stats_key *key, const er_eigen *e, er_err *err);
+/* FOLDER/moment-L05-....h5 (or eigen-), to be er_freed: where the object of a key stands. */
+int er_store_path(char **out, const char *folder, const er_stats_key *key, int eigen, er_err *err);
 /* Content hashes of stored data, for a run's inputs.json. found as above. */
 int er_store_hash(er_store *s, const er_stats_key *key, int eigen, er_hash *out, int *found, er_err *err);
 
@@ -50,12 +53,37 @@ int er_store_hash(er_store *s, const er_stats_key *key, int eigen, er_hash *out,
  * blocks they cover; er_store_drop_partials removes all of a key once the moments are stored.
  * keys[i] differ in layer and dimension only. writer: letters, digits, '-', '_' and '.'. Loading: moments[i] were made
  * by er_moment_new and are overwritten, as is `done`; where partials overlap, those with more blocks go first and the
- * rest is left out; a damaged partial is an error that names it. On failure all are empty. */
+ * rest is left out; a damaged partial is an error that names it. On failure all are empty. writers: only those of
+ * writers whose name begins so, "" for all. */
 int er_store_put_partial(er_store *s, const er_stats_key *keys, int64_t layers, const er_moment *moments,
                          const uint8_t *done, int64_t blocks, const char *writer, er_err *err);
 int er_store_partials(er_store *s, const er_stats_key *keys, int64_t layers, er_moment *moments, uint8_t *done,
-                      int64_t blocks, er_err *err);
-int er_store_drop_partials(er_store *s, const er_stats_key *keys, int64_t layers, er_err *err);
+                      int64_t blocks, const char *writers, er_err *err);
+int er_store_drop_partials(er_store *s, const er_stats_key *keys, int64_t layers, const char *writers, er_err *err);
+
+/* Shards: partials that hold one job's share of the blocks, left for another job to merge. Shard I of N (1 .. N) is the
+ * partial of writer "shard-IofN" and holds each block b with b % N == I - 1. */
+int er_shard_has(int64_t block, int64_t shard, int64_t shards);
+void er_shard_writer(char writer[64], int64_t shard, int64_t shards);
+typedef struct er_shard {
+    char *path;
+    uint8_t *done; /* per block 0 or 1 */
+} er_shard;
+typedef struct er_shards {
+    er_shard *at;
+    size_t count, capacity;
+} er_shards;
+/* Adds the shards at `path` (a folder, or one file) to a list that begins zeroed; one that stands there already (the
+ * same file) is not added again. One of another model, tokenizer, corpus, matrix, format or list of layers is
+ * ER_E_MISMATCH that says what differs, or with strict == 0 left out and described in `others` (one line). */
+int er_shards_add(er_shards *list, const char *path, const er_stats_key *keys, int64_t layers, int64_t blocks,
+                  int strict, er_text *others, er_err *err);
+/* ER_E_INPUT when a block stands in no shard or in two of them: which blocks, which shards. */
+int er_shards_check(const er_shards *list, int64_t blocks, er_err *err);
+/* *out (to be freed) = the sum of keys[which] over all shards. Exact, so that their order leaves no trace. */
+int er_shards_sum(er_moment *out, const er_shards *list, const er_stats_key *keys, int64_t layers, int64_t which,
+                  er_err *err);
+void er_shards_free(er_shards *list);
 
 /* One line per layer for people: tokens, trace, extreme eigenvalues, how many lie below each threshold. */
 typedef struct er_spectrum {

@@ -22,15 +22,15 @@ static int check_keys(const er_stats_key *keys, int64_t layers, er_err *err)
     return er_fail(err, ER_E_INTERNAL, "store: partial sums want keys that differ in layer and dimension only");
 }
 
-/* "partial-HASH-": what all writers of these keys share. */
-static int partial_prefix(char prefix[64], const er_stats_key *keys, int64_t layers, er_err *err)
+/* "partial-HASH-WRITERS": what the names of these writers' files begin with. */
+static int partial_prefix(char prefix[128], const er_stats_key *keys, int64_t layers, const char *writers, er_err *err)
 {
     er_hash hash;
     char text[ER_HASH_TEXT];
     ER_TRY(check_keys(keys, layers, err));
     ER_TRY(er_key_hash(&hash, keys, layers, err));
     er_hash_text(text, &hash);
-    snprintf(prefix, 64, "partial-%s-", text);
+    snprintf(prefix, 128, "partial-%s-%.63s", text, writers);
     return 0;
 }
 
@@ -41,7 +41,23 @@ static int check_writer(const char *writer, er_err *err)
     return er_fail(err, ER_E_INPUT, "store: \"%s\" is no name for a writer", writer);
 }
 
-static void sum_name(char name[32], int64_t layer) { snprintf(name, 32, "sum-L%02lld", (long long)layer); }
+void er_partial_sum_name(char name[32], int64_t layer) { snprintf(name, 32, "sum-L%02lld", (long long)layer); }
+
+int er_partial_layers(er_text *out, const er_stats_key *keys, int64_t layers, er_err *err)
+{
+    for (int64_t i = 0; i < layers; i++)
+        ER_TRY(er_text_format(out, err, "%s%lld", i ? " " : "", (long long)keys[i].layer));
+    return 0;
+}
+
+static int put_layer_list(const er_h5 *file, const er_stats_key *keys, int64_t layers, er_err *err)
+{
+    er_text list = ER_TEXT_INIT;
+    int code = er_partial_layers(&list, keys, layers, err);
+    if (!code) code = er_h5_put_text(file, "layer_list", list.at, err);
+    er_text_free(&list);
+    return code;
+}
 
 static int put_sums(const er_h5 *file, const er_stats_key *keys, int64_t layers, const er_moment *moments, er_err *err)
 {
@@ -57,7 +73,7 @@ static int put_sums(const er_h5 *file, const er_stats_key *keys, int64_t layers,
     er_free(numbers);
     for (int64_t i = 0; !code && i < layers; i++) {
         int64_t elements = er_moment_elements(keys[i].dimension);
-        sum_name(name, keys[i].layer);
+        er_partial_sum_name(name, keys[i].layer);
         code = er_h5_write(file, name, ER_H5_FIXED, 1, &elements, moments[i].sum, NULL, err);
     }
     return code;
@@ -66,18 +82,19 @@ static int put_sums(const er_h5 *file, const er_stats_key *keys, int64_t layers,
 int er_store_put_partial(er_store *s, const er_stats_key *keys, int64_t layers, const er_moment *moments,
                          const uint8_t *done, int64_t blocks, const char *writer, er_err *err)
 {
-    char prefix[64];
+    char prefix[128];
     er_text name = ER_TEXT_INIT;
     er_object object;
     ER_TRY(check_writer(writer, err));
-    ER_TRY(partial_prefix(prefix, keys, layers, err));
+    ER_TRY(partial_prefix(prefix, keys, layers, writer, err));
     for (int64_t i = 0; i < layers; i++)
         if (moments[i].n != keys[i].dimension) return er_fail(err, ER_E_INTERNAL, "store: partial of another dimension");
-    int code = er_text_format(&name, err, "%s%s.h5", prefix, writer);
+    int code = er_text_format(&name, err, "%s.h5", prefix);
     if (!code) code = er_object_begin(&object, s, name.at, err);
     er_text_free(&name);
     if (code) return code;
     code = er_head_put(&object.file, "partial", &keys[0], err);
+    if (!code) code = put_layer_list(&object.file, keys, layers, err);
     if (!code) code = er_h5_write(&object.file, "done", ER_H5_U8, 1, &blocks, done, NULL, err);
     if (!code) code = put_sums(&object.file, keys, layers, moments, err);
     if (!code) return er_object_publish(&object, err);
@@ -135,12 +152,12 @@ static int read_done(candidate *c, const er_stats_key *keys, int64_t blocks, er_
 }
 
 static int list_candidates(candidate **out, size_t *count, er_store *s, const er_stats_key *keys, int64_t layers,
-                           int64_t blocks, er_err *err)
+                           int64_t blocks, const char *writers, er_err *err)
 {
-    char prefix[64];
+    char prefix[128];
     er_names names;
     candidate *list = NULL;
-    ER_TRY(partial_prefix(prefix, keys, layers, err));
+    ER_TRY(partial_prefix(prefix, keys, layers, writers, err));
     ER_TRY(er_names_list(&names, s, prefix, err));
     int code = er_alloc(&list, names.count, err);
     for (size_t i = 0; !code && i < names.count; i++) {
@@ -182,7 +199,7 @@ static int add_sums(const er_h5 *file, const er_stats_key *keys, int64_t layers,
             er_moment_free(&part);
             code = er_moment_new(&part, keys[i].dimension, err);
         }
-        sum_name(name, keys[i].layer);
+        er_partial_sum_name(name, keys[i].layer);
         if (!code) code = er_h5_read(file, name, ER_H5_FIXED, 1, &elements, part.sum, NULL, err);
         if (!code && (er_fixed_sum(moments[i].sum, part.sum, elements) ||
                       __builtin_add_overflow(moments[i].tokens, numbers[3 * i + 2], &moments[i].tokens)))
@@ -225,12 +242,12 @@ static void empty(er_moment *moments, int64_t layers, uint8_t *done, int64_t blo
 }
 
 int er_store_partials(er_store *s, const er_stats_key *keys, int64_t layers, er_moment *moments, uint8_t *done,
-                      int64_t blocks, er_err *err)
+                      int64_t blocks, const char *writers, er_err *err)
 {
     candidate *list = NULL;
     size_t count = 0;
     empty(moments, layers, done, blocks);
-    ER_TRY(list_candidates(&list, &count, s, keys, layers, blocks, err));
+    ER_TRY(list_candidates(&list, &count, s, keys, layers, blocks, writers, err));
     int code = 0;
     for (size_t i = 0; !code && i < count; i++)
         code = add_candidate(&list[i], keys, layers, moments, done, blocks, err);
@@ -239,11 +256,11 @@ int er_store_partials(er_store *s, const er_stats_key *keys, int64_t layers, er_
     return code;
 }
 
-int er_store_drop_partials(er_store *s, const er_stats_key *keys, int64_t layers, er_err *err)
+int er_store_drop_partials(er_store *s, const er_stats_key *keys, int64_t layers, const char *writers, er_err *err)
 {
-    char prefix[64], *path = NULL;
+    char prefix[128], *path = NULL;
     er_names names;
-    ER_TRY(partial_prefix(prefix, keys, layers, err));
+    ER_TRY(partial_prefix(prefix, keys, layers, writers, err));
     ER_TRY(er_names_list(&names, s, prefix, err));
     int code = 0;
     for (size_t i = 0; !code && i < names.count; i++) {

@@ -4,6 +4,7 @@
 #define ER_STATS_STORE_PARTS_H
 
 #include "base/error.h"
+#include "base/text.h"
 #include "stats/h5.h"
 #include "stats/store.h"
 
@@ -30,6 +31,10 @@ int er_head_differences(const er_head *head, const er_stats_key *key, char *text
 
 /* Hash over all keys with the store's versions: what objects are named by. */
 int er_key_hash(er_hash *out, const er_stats_key *keys, int64_t count, er_err *err);
+
+/* Inside a partial: the dataset of a layer's sums, and "4 5 6", its attribute "layer_list". */
+void er_partial_sum_name(char name[32], int64_t layer);
+int er_partial_layers(er_text *out, const er_stats_key *keys, int64_t layers, er_err *err);
 
 /* Names (not paths) in the folder that begin with prefix and end in ".h5", sorted. Free with er_names_free. */
 typedef struct er_names {

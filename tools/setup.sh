@@ -5,7 +5,7 @@ say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 build_packages="build-essential cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libopenblas-serial-dev
-libhdf5-dev libyaml-dev libjansson-dev libpcre2-dev libutf8proc-dev libxxhash-dev gnuplot-nox"
+libhdf5-dev libyaml-dev libarchive-dev libjansson-dev libpcre2-dev libutf8proc-dev libxxhash-dev gnuplot-nox"
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"

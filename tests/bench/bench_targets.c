@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static void die(const er_err *err)
 {
@@ -61,10 +62,12 @@ int main(int argc, char **argv)
     }
     er_target_plan plan = {.layer = layer, .init = ER_INIT_BLOCK_OUTPUT};
     double start = er_seconds();
+    clock_t cpu = clock();
     if (er_target_optimise(&edit, &view, &plan, prompts, count, targets, work, &err)) die(&err);
     double seconds = er_seconds() - start;
-    printf("%s: %lld edits, %.3f s per edit, %.1f GFLOP needed each, %.1f GFLOP/s\n", er_kernels_name(),
-           (long long)count, seconds / (double)count, flops / (double)count * 1e-9, flops / seconds * 1e-9);
+    double spent = (double)(clock() - cpu) / CLOCKS_PER_SEC;
+    printf("%s: %lld edits, %.3f s per edit, %.3f of the CPU, %.1f GFLOP needed each, %.1f GFLOP/s\n", er_kernels_name(),
+           (long long)count, seconds / (double)count, spent / (double)count, flops / (double)count * 1e-9, flops / seconds * 1e-9);
     for (int64_t i = 0; i < count; i++) {
         printf("  loss %.3f %.3f .. %.3f, init %.4f delta %.4f target %.4f\n", (double)targets[i].loss[0].total,
                (double)targets[i].loss[1].total, (double)targets[i].loss[targets[i].steps - 1].total,

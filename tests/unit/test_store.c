@@ -246,7 +246,7 @@ static void assert_covers(er_store *s, const uint8_t *blocks)
         got[i] = make_moment(N, 3); /* to be overwritten */
         assert_int_equal(er_moment_new(&want[i], N, NULL), 0);
     }
-    if (er_store_partials(s, keys, LAYERS, got, done, BLOCKS, &err)) fail_msg("%s", err.text);
+    if (er_store_partials(s, keys, LAYERS, got, done, BLOCKS, "", &err)) fail_msg("%s", err.text);
     assert_memory_equal(done, blocks, BLOCKS);
     sums_of(want, done);
     for (int i = 0; i < LAYERS; i++) {
@@ -277,9 +277,9 @@ static void adds_up_partials(void **state)
     assert_covers(s, three);
     put_part(s, "rank-3", none);
     assert_covers(s, three);
-    assert_int_equal(er_store_drop_partials(s, keys, LAYERS - 1, NULL), 0); /* other layers, another set */
+    assert_int_equal(er_store_drop_partials(s, keys, LAYERS - 1, "", NULL), 0); /* other layers, another set */
     assert_int_equal(count_files("partial-", NULL), 4);
-    assert_int_equal(er_store_drop_partials(s, keys, LAYERS, NULL), 0);
+    assert_int_equal(er_store_drop_partials(s, keys, LAYERS, "", NULL), 0);
     assert_int_equal(count_files("partial-", NULL), 0);
     assert_covers(s, none);
     er_store_close(s);
@@ -305,15 +305,116 @@ static void refuses_bad_partials(void **state)
     struct stat info;
     assert_int_equal(stat(path, &info), 0);
     flip(path, (long)info.st_size / 2); /* the bulk of the file is sums */
-    assert_int_equal(er_store_partials(s, keys, LAYERS, moments, done, BLOCKS, &err), ER_E_MISMATCH);
+    assert_int_equal(er_store_partials(s, keys, LAYERS, moments, done, BLOCKS, "", &err), ER_E_MISMATCH);
     assert_non_null(strstr(err.text, "rank-0.h5: \"sum-L"));
     for (int i = 0; i < LAYERS; i++) assert_int_equal(moments[i].tokens, 0);
     for (int b = 0; b < BLOCKS; b++) assert_int_equal(done[b], 0);
     flip(path, (long)info.st_size / 2);
-    assert_int_equal(er_store_partials(s, keys, LAYERS, moments, done, BLOCKS + 1, &err), ER_E_FORMAT); /* another cut */
+    assert_int_equal(er_store_partials(s, keys, LAYERS, moments, done, BLOCKS + 1, "", &err), ER_E_FORMAT); /* another cut */
     keys[1].weights = hash_of("others");
-    assert_int_equal(er_store_partials(s, keys, LAYERS, moments, done, BLOCKS, &err), ER_E_INTERNAL);
+    assert_int_equal(er_store_partials(s, keys, LAYERS, moments, done, BLOCKS, "", &err), ER_E_INTERNAL);
     for (int i = 0; i < LAYERS; i++) er_moment_free(&moments[i]);
+    er_store_close(s);
+}
+
+/* --- shards ------------------------------------------------------------------------------------------------------ */
+
+static void put_shard(er_store *s, int64_t shard, int64_t shards)
+{
+    uint8_t done[BLOCKS];
+    char writer[64];
+    for (int b = 0; b < BLOCKS; b++) done[b] = er_shard_has(b, shard, shards) != 0;
+    er_shard_writer(writer, shard, shards);
+    put_part(s, writer, done);
+}
+
+static void adds_up_shards(void **state)
+{
+    (void)state;
+    static const uint8_t all[BLOCKS] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, some[BLOCKS] = {1};
+    er_store *s = open_store();
+    er_stats_key keys[LAYERS];
+    er_moment want[LAYERS], got;
+    er_err err = ER_ERR_INIT;
+    char path[512];
+    partial_keys(keys);
+    for (int i = 0; i < LAYERS; i++) assert_int_equal(er_moment_new(&want[i], N, NULL), 0);
+    sums_of(want, all);
+    put_shard(s, 3, 3);
+    only_path(path, "-shard-3of3.h5");
+    put_part(s, "rank-0", some); /* of an unfinished pass: no shard */
+    er_shards list = {NULL, 0, 0};
+    assert_int_equal(er_shards_add(&list, path, keys, LAYERS, BLOCKS, 1, NULL, &err), 0);
+    put_shard(s, 1, 3);
+    assert_int_equal(er_shards_add(&list, folder, keys, LAYERS, BLOCKS, 1, NULL, &err), 0);
+    assert_int_equal(list.count, 2); /* the first is not added again */
+    assert_int_equal(er_shards_check(&list, BLOCKS, &err), ER_E_INPUT);
+    if (!strstr(err.text, "1, 4, 7 (shard 2/3)")) fail_msg("%s", err.text);
+    put_shard(s, 2, 3);
+    assert_int_equal(er_shards_add(&list, folder, keys, LAYERS, BLOCKS, 1, NULL, &err), 0);
+    assert_int_equal(er_shards_check(&list, BLOCKS, &err), 0);
+    for (int i = 0; i < LAYERS; i++) {
+        if (er_shards_sum(&got, &list, keys, LAYERS, i, &err)) fail_msg("%s", err.text);
+        assert_true(same_moment(&got, &want[i]));
+        er_moment_free(&got);
+        er_moment_free(&want[i]);
+    }
+    put_shard(s, 2, 2);
+    assert_int_equal(er_shards_add(&list, folder, keys, LAYERS, BLOCKS, 1, NULL, &err), 0);
+    assert_int_equal(er_shards_check(&list, BLOCKS, &err), ER_E_INPUT);
+    if (!strstr(err.text, "stand twice") || !strstr(err.text, "shard-2of2.h5")) fail_msg("%s", err.text);
+    er_shards_free(&list);
+    er_store_close(s);
+}
+
+static void refuses_shards_of_others(void **state)
+{
+    (void)state;
+    static const char *const want[] = {"weights differ", "tokenizer differs", "another corpus",
+                                       "its layers are 4 5 6, not 4 5"};
+    er_store *s = open_store();
+    char path[512];
+    put_shard(s, 1, 2);
+    only_path(path, "-shard-1of2.h5");
+    for (int i = 0; i < 4; i++) {
+        er_stats_key keys[LAYERS];
+        er_err err = ER_ERR_INIT;
+        er_text others = ER_TEXT_INIT;
+        er_shards list = {NULL, 0, 0};
+        partial_keys(keys);
+        for (int k = 0; k < LAYERS; k++) {
+            if (i == 0) keys[k].weights = hash_of("other weights");
+            if (i == 1) keys[k].tokenizer = hash_of("other tokenizer");
+            if (i == 2) keys[k].corpus = hash_of("other corpus");
+        }
+        int64_t layers = i == 3 ? LAYERS - 1 : LAYERS;
+        assert_int_equal(er_shards_add(&list, folder, keys, layers, BLOCKS, 1, NULL, &err), ER_E_MISMATCH);
+        if (!strstr(err.text, want[i]) || !strstr(err.text, path)) fail_msg("%s", err.text);
+        assert_int_equal(er_shards_add(&list, folder, keys, layers, BLOCKS, 0, &others, &err), 0);
+        assert_int_equal(list.count, 0);
+        assert_non_null(strstr(others.at, want[i]));
+        assert_int_equal(er_shards_check(&list, BLOCKS, &err), ER_E_INPUT);
+        er_text_free(&others);
+        er_shards_free(&list);
+    }
+    /* damage in the sums is found when they are added */
+    er_stats_key keys[LAYERS];
+    er_shards list = {NULL, 0, 0};
+    er_moment got;
+    er_err err = ER_ERR_INIT;
+    struct stat info;
+    partial_keys(keys);
+    assert_int_equal(stat(path, &info), 0);
+    flip(path, (long)info.st_size / 2);
+    assert_int_equal(er_shards_add(&list, path, keys, LAYERS, BLOCKS, 1, NULL, &err), 0);
+    int damaged = 0;
+    for (int i = 0; i < LAYERS; i++) {
+        int code = er_shards_sum(&got, &list, keys, LAYERS, i, &err);
+        damaged += code == ER_E_MISMATCH;
+        if (!code) er_moment_free(&got);
+    }
+    assert_int_equal(damaged, 1);
+    er_shards_free(&list);
     er_store_close(s);
 }
 
@@ -324,7 +425,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(brings_back_what_was_put),     TEST(equal_content_is_equal_bytes), TEST(notices_every_flipped_byte),
         TEST(names_the_field_that_differs), TEST(says_what_else_there_is),      TEST(adds_up_partials),
-        TEST(refuses_bad_partials),
+        TEST(refuses_bad_partials),         TEST(adds_up_shards),               TEST(refuses_shards_of_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -150,31 +150,34 @@ static float plain_nll(const er_view *view, const char *prompt, const char *answ
     return (float)(sum / (double)(row.count - row.answer_start));
 }
 
-static void evaluation(void **state)
+/* Four requests together, alone and, answer by answer, as whole texts: prompts and answers that begin alike, answers that
+ * are one's beginning or part late. */
+static void evaluate_on(const char *folder)
 {
-    (void)state;
     er_err err = ER_ERR_INIT;
     er_model *model;
     er_view view;
     er_work *work;
     er_arena *arena;
-    OK(er_model_open(&model, "tests/fixtures/tiny-llama", ER_F32, &err));
+    OK(er_model_open(&model, folder, ER_F32, &err));
     OK(er_view_open(&view, model, &err));
     OK(er_work_new(&work, model, &err));
     OK(er_arena_new(&arena, 0, &err));
-    const char *rewrite[] = {"Zora speaks"}, *others[] = {"Boris lives in", "The pet of Felix is a"};
-    const char *own[] = {"Oslo", "parrot"};
-    er_prompt_group groups[] = {{"rewrite", 1, rewrite, NULL}, {"neighborhood", 2, others, NULL},
-                                {"locality", 2, others, own}};
+    const char *rewrite[] = {"Zora speaks"}, *own[] = {"Oslo", "parrot", "cat", "red cat"};
+    const char *others[] = {"Boris lives in", "The pet of Felix is a", "The pet of Felix is", "The pet of Boris is a"};
+    er_prompt_group groups[] = {{"rewrite", 1, rewrite, NULL}, {"neighborhood", 4, others, NULL},
+                                {"locality", 4, others, own}};
     er_request first = {.case_id = 1, .target_new = "Arabic", .target_true = "Spanish", .group_count = 3,
                         .groups = groups};
-    er_request second = first, lone = first;
+    er_request second = first, lone = first, late = first;
     second.target_new = "Spanish and Arabic"; /* the true answer is its beginning: all of its row is shared */
     lone.target_true = NULL;
-    const er_request *const all[] = {&first, &second, &lone};
-    er_case_score together[3], alone;
-    OK(er_evaluate(together, &view, all, 3, arena, work, &err));
-    for (int i = 0; i < 3; i++) {
+    late.target_new = "Arabic and Greek";
+    late.target_true = "Arabic or some Latin";
+    const er_request *const all[] = {&first, &second, &lone, &late};
+    er_case_score together[4], alone;
+    OK(er_evaluate(together, &view, all, 4, arena, work, &err));
+    for (int i = 0; i < 4; i++) {
         OK(er_evaluate(&alone, &view, &all[i], 1, arena, work, &err));
         er_text a = ER_TEXT_INIT, b = ER_TEXT_INIT;
         OK(er_case_score_put(&a, &together[i], &err));
@@ -206,6 +209,18 @@ static void evaluation(void **state)
     er_work_free(work);
     er_view_close(&view);
     er_model_close(model);
+}
+
+static void evaluation(void **state)
+{
+    (void)state;
+    static const char *const folder[] = {"tiny-llama", "families/gemma3_text-types", "families/mistral-window",
+                                         "families/gpt2-tied", "families/opt-post", "families/phi-half"};
+    for (size_t i = 0; i < sizeof folder / sizeof *folder; i++) {
+        char path[128];
+        snprintf(path, sizeof path, "tests/fixtures/%s", folder[i]);
+        evaluate_on(path);
+    }
 }
 
 int main(void)
