@@ -15,7 +15,7 @@ static const er_flag flags[] = {
     {"output", "md|csv|tex", "how the table is printed (also -o); default: text"},
     {"force", NULL, "measure statistics although there are too few tokens"},
     {"pilot", "N", "edit and score the first N (whole batches); the run goes on from them if they pass --pilot-min"},
-    {"pilot-min", "[GROUP.METRIC=]X", "least mean that a pilot must reach, of rewrite.success by default; may be repeated"},
+    {"pilot-min", "LIMIT", "least mean of a pilot: X (of rewrite.success) or GROUP.METRIC=X; may be repeated"},
     {0},
 };
 
