@@ -199,6 +199,15 @@ int er_save_bytes(const char *path, const void *bytes, size_t n, er_err *err)
     return er_save_commit(&save, err);
 }
 
+int er_save_text(const char *folder, const char *name, const er_text *text, er_err *err)
+{
+    char *path = NULL;
+    ER_TRY(er_path_join(&path, folder, name, err));
+    int code = er_save_bytes(path, text->at ? text->at : "", text->length, err);
+    er_free(path);
+    return code;
+}
+
 /* NAME.PID.tmp with a PID of digits: ours. Anything else ending in .tmp belongs to somebody else. */
 static int is_temporary(const char *name)
 {

@@ -33,6 +33,8 @@ int er_save_open(er_save *save, const char *path, er_err *err);
 int er_save_commit(er_save *save, er_err *err);
 void er_save_abandon(er_save *save);
 int er_save_bytes(const char *path, const void *bytes, size_t n, er_err *err); /* the three in one */
+struct er_text;
+int er_save_text(const char *folder, const char *name, const struct er_text *text, er_err *err); /* folder/name */
 
 /* Name for a temporary file beside path (to be er_freed), and its publication: fsync, rename, fsync of the folder. */
 int er_save_name(char **temporary, const char *path, er_err *err);

@@ -29,15 +29,6 @@ static int make_empty_folder(const char *folder, er_err *err)
     return count ? er_fail(err, ER_E_INPUT, "%s: the folder is not empty", folder) : 0;
 }
 
-static int save_text(const char *folder, const char *name, const er_text *text, er_err *err)
-{
-    char *path = NULL;
-    ER_TRY(er_path_join(&path, folder, name, err));
-    int code = er_save_bytes(path, text->at, text->length, err);
-    er_free(path);
-    return code;
-}
-
 /* Takes the reference to root. */
 static int save_json(const char *folder, const char *name, json_t *root, er_err *err)
 {
@@ -47,7 +38,7 @@ static int save_json(const char *folder, const char *name, json_t *root, er_err 
                       : er_fail(err, ER_E_MEMORY, "no memory for %s", name);
     free(dumped);
     json_decref(root);
-    if (!code) code = save_text(folder, name, &text, err);
+    if (!code) code = er_save_text(folder, name, &text, err);
     er_text_free(&text);
     return code;
 }
@@ -135,7 +126,7 @@ static int save_tokenizer(const char *folder, const er_model *m, er_err *err)
     er_text text = ER_TEXT_INIT;
     const er_tokenizer *t = m->tokenizer;
     int code = er_tokenizer_json(t, &text, err);
-    if (!code) code = save_text(folder, "tokenizer.json", &text, err);
+    if (!code) code = er_save_text(folder, "tokenizer.json", &text, err);
     er_text_free(&text);
     if (code) return code;
     json_t *root = json_pack("{s:s, s:b, s:I}", "tokenizer_class", "PreTrainedTokenizerFast",

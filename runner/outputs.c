@@ -12,15 +12,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static int save_text(const er_run *r, const char *name, const er_text *text, er_err *err)
-{
-    char *path = NULL;
-    ER_TRY(er_run_path(r, &path, name, err));
-    int code = er_save_bytes(path, text->at ? text->at : "", text->length, err);
-    er_free(path);
-    return code;
-}
-
 /* --- events ------------------------------------------------------------------------------------------------------ */
 
 int er_outputs_events(er_run *r, er_err *err)
@@ -28,7 +19,7 @@ int er_outputs_events(er_run *r, er_err *err)
     er_text t = ER_TEXT_INIT;
     int code = er_spectrum_events(&t, &r->setup, err);
     for (int64_t b = 0; !code && b < r->head_count; b++) code = er_events_batch(&t, &r->heads[b], err);
-    if (!code) code = save_text(r, "events.jsonl", &t, err);
+    if (!code) code = er_save_text(r->setup.run, "events.jsonl", &t, err);
     er_text_free(&t);
     return code;
 }
@@ -205,10 +196,10 @@ int er_outputs_write(er_run *r, const er_summary *s, er_err *err)
     int code = er_outputs_events(r, err);
     if (!code) code = er_cases_write(r, err);
     if (!code) code = summary_json(&t, s, r, err);
-    if (!code) code = save_text(r, "summary.json", &t, err);
+    if (!code) code = er_save_text(r->setup.run, "summary.json", &t, err);
     t.length = 0;
     if (!code) code = er_summary_csv(&t, s, err);
-    if (!code) code = save_text(r, "summary.csv", &t, err);
+    if (!code) code = er_save_text(r->setup.run, "summary.csv", &t, err);
     er_text_free(&t);
     if (code) return code;
     er_journal *journal = r->journal;

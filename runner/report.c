@@ -287,15 +287,6 @@ static void document(er_doc *d, er_report *r)
     er_text_free(&w.why);
 }
 
-static int save(const char *folder, const char *name, const er_text *text, er_err *err)
-{
-    char *path = NULL;
-    ER_TRY(er_path_join(&path, folder, name, err));
-    int code = er_save_bytes(path, text->at, text->length, err);
-    er_free(path);
-    return code;
-}
-
 int er_report_write(const char *folder, er_err *err)
 {
     er_report r;
@@ -305,8 +296,8 @@ int er_report_write(const char *folder, er_err *err)
         document(&d, &r);
         code = er_doc_end(&d);
     }
-    if (!code) code = save(folder, "report.md", &d.md, err);
-    if (!code) code = save(folder, "report.html", &d.html, err);
+    if (!code) code = er_save_text(folder, "report.md", &d.md, err);
+    if (!code) code = er_save_text(folder, "report.html", &d.html, err);
     er_doc_free(&d);
     er_report_close(&r);
     return code;

@@ -168,15 +168,6 @@ void er_run_close(er_run *r)
 
 /* --- small files ------------------------------------------------------------------------------------------------- */
 
-static int save_text(const er_run *r, const char *name, const er_text *text, er_err *err)
-{
-    char *path = NULL;
-    ER_TRY(er_run_path(r, &path, name, err));
-    int code = er_save_bytes(path, text->at, text->length, err);
-    er_free(path);
-    return code;
-}
-
 static int add_time(er_run *r, const char *phase, int64_t batch, double seconds, const char *more, er_err *err)
 {
     char *path = NULL;
@@ -234,10 +225,10 @@ int er_run_write_start(er_run *r, er_err *err)
 {
     er_text t = ER_TEXT_INIT;
     int code = er_job_dump(&t, &r->setup.job, 0, err);
-    if (!code) code = save_text(r, "job.resolved.yaml", &t, err);
+    if (!code) code = er_save_text(r->setup.run, "job.resolved.yaml", &t, err);
     t.length = 0;
     if (!code) code = env_json(r, &t, err);
-    if (!code) code = save_text(r, "env.json", &t, err);
+    if (!code) code = er_save_text(r->setup.run, "env.json", &t, err);
     er_text_free(&t);
     return code;
 }
@@ -311,7 +302,7 @@ int er_run_write_inputs(er_run *r, er_err *err)
 {
     er_text t = ER_TEXT_INIT;
     int code = inputs_json(r, &t, err);
-    if (!code) code = save_text(r, "inputs.json", &t, err);
+    if (!code) code = er_save_text(r->setup.run, "inputs.json", &t, err);
     er_text_free(&t);
     return code;
 }

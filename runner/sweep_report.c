@@ -259,15 +259,6 @@ static void shared_work(writing *w)
     er_doc_table_end(d);
 }
 
-static int save(const char *folder, const char *name, const er_text *text, er_err *err)
-{
-    char *path = NULL;
-    ER_TRY(er_path_join(&path, folder, name, err));
-    int code = er_save_bytes(path, text->at, text->length, err);
-    er_free(path);
-    return code;
-}
-
 int er_table_report(const er_table *t, er_err *err)
 {
     writing w = {.t = t, .d = {.err = err}};
@@ -282,8 +273,8 @@ int er_table_report(const er_table *t, er_err *err)
     er_doc_raw(&w.d, ER_DOC_HTML, "<footer>Made by errata from the files of the sweep alone; errata sweep report makes "
                "it anew.</footer>\n</body>\n</html>\n");
     int code = er_doc_end(&w.d);
-    if (!code) code = save(t->out, "report.md", &w.d.md, err);
-    if (!code) code = save(t->out, "report.html", &w.d.html, err);
+    if (!code) code = er_save_text(t->out, "report.md", &w.d.md, err);
+    if (!code) code = er_save_text(t->out, "report.html", &w.d.html, err);
     if (!code) code = er_table_save_csv(t, err);
     er_text_free(&w.why);
     er_doc_free(&w.d);

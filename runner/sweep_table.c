@@ -34,23 +34,14 @@ static int points_json(er_text *t, const er_sweep *s, const char (*names)[ER_POI
     return er_text_add(t, "\n  ]\n}\n", err);
 }
 
-static int save(const char *folder, const char *name, const er_text *t, er_err *err)
-{
-    char *path = NULL;
-    ER_TRY(er_path_join(&path, folder, name, err));
-    int code = er_save_bytes(path, t->at ? t->at : "", t->length, err);
-    er_free(path);
-    return code;
-}
-
 int er_table_write(const er_sweep *s, const char (*names)[ER_POINT_NAME], er_err *err)
 {
     er_text t = ER_TEXT_INIT;
     int code = points_json(&t, s, names, err);
-    if (!code) code = save(s->out, "sweep.json", &t, err);
+    if (!code) code = er_save_text(s->out, "sweep.json", &t, err);
     t.length = 0;
     if (!code) code = er_sweep_dump(&t, s, err);
-    if (!code) code = save(s->out, "sweep.resolved.yaml", &t, err);
+    if (!code) code = er_save_text(s->out, "sweep.resolved.yaml", &t, err);
     er_text_free(&t);
     return code;
 }
@@ -227,7 +218,7 @@ int er_table_save_csv(const er_table *table, er_err *err)
 {
     er_text t = ER_TEXT_INIT;
     int code = er_table_csv(&t, table, err);
-    if (!code) code = save(table->out, "points.csv", &t, err);
+    if (!code) code = er_save_text(table->out, "points.csv", &t, err);
     er_text_free(&t);
     return code;
 }
