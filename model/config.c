@@ -47,13 +47,13 @@ static int bad_field(const char *path, const char *key, const char *what, er_err
     return er_fail(err, ER_E_FORMAT, "%s: %s %s", path, key, what);
 }
 
-static int read_activation(er_config *c, const er_field *f, const json_t *value, const char *path, er_err *err)
+int er_activation_read(int *out, const json_t *value, const char *key, const char *path, er_err *err)
 {
-    int *out = er_field_bool(f, c);
-    *out = value ? er_activation_find(json_string_value(value) ? json_string_value(value) : "") : (int)f->preset;
+    const char *name = json_string_value(value);
+    *out = er_activation_find(name ? name : "");
     if (*out >= 0) return 0;
     return er_fail(err, ER_E_UNSUPPORTED, "%s: %s: \"%.100s\" is not supported, only silu, gelu, gelu_new, relu", path,
-                   f->json, json_string_value(value) ? json_string_value(value) : "?");
+                   key, name ? name : "?");
 }
 
 static int read_field(er_config *c, const er_field *f, const json_t *value, const char *path, er_err *err)
@@ -70,7 +70,9 @@ static int read_field(er_config *c, const er_field *f, const json_t *value, cons
         if (!absent && !json_is_number(value)) return bad_field(path, f->json, "is no number", err);
         *er_field_real(f, c) = (double)(float)(absent ? f->preset : json_number_value(value));
         return 0;
-    case ER_FIELD_ACTIVATION: return read_activation(c, f, absent ? NULL : value, path, err);
+    case ER_FIELD_ACTIVATION:
+        *er_field_bool(f, c) = (int)f->preset;
+        return absent ? 0 : er_activation_read(er_field_bool(f, c), value, f->json, path, err);
     default:
         if (!absent && !json_is_boolean(value)) return bad_field(path, f->json, "is neither true nor false", err);
         *er_field_bool(f, c) = absent ? (int)f->preset : json_is_true(value);

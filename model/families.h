@@ -7,11 +7,24 @@
 #include "model/weights.h"
 
 #define ER_AT(member) offsetof(er_config, member)
+/* Rows of fields that most families name alike. */
+#define ER_SIZES(positions_preset)                                                                                     \
+    {ER_AT(layers), ER_FIELD_INT, "num_hidden_layers", "block_count", 1, 0},                                           \
+    {ER_AT(hidden), ER_FIELD_INT, "hidden_size", "embedding_length", 1, 0},                                            \
+    {ER_AT(inner), ER_FIELD_INT, "intermediate_size", "feed_forward_length", 1, 0},                                    \
+    {ER_AT(heads), ER_FIELD_INT, "num_attention_heads", "attention.head_count", 1, 0},                                 \
+    {ER_AT(vocab), ER_FIELD_INT, "vocab_size", NULL, 1, 0},                                                            \
+    {ER_AT(max_positions), ER_FIELD_INT, "max_position_embeddings", "context_length", 0, positions_preset}
+#define ER_KV_HEADS(preset) {ER_AT(kv_heads), ER_FIELD_INT, "num_key_value_heads", "attention.head_count_kv", 0, preset}
+
 #define ER_COUNT(array) (sizeof(array) / sizeof *(array))
 
 extern const er_family er_family_llama, er_family_mistral, er_family_qwen2, er_family_qwen3, er_family_smollm3,
     er_family_olmo2, er_family_phi3, er_family_gpt2, er_family_gptj, er_family_opt, er_family_phi, er_family_gpt_neox,
     er_family_gemma, er_family_gemma2, er_family_gemma3;
+
+/* An activation by its name in config.json; ER_E_UNSUPPORTED naming path, key and the word when it is not computed. */
+int er_activation_read(int *out, const json_t *value, const char *key, const char *path, er_err *err);
 
 /* when a tensor is there */
 int er_when_attention_bias(const er_config *c);

@@ -3,14 +3,8 @@
 #include "model/families.h"
 
 #define FIELDS(kv_heads_preset, positions_preset, base_preset, act_key)                                               \
-    {ER_AT(layers), ER_FIELD_INT, "num_hidden_layers", "block_count", 1, 0},                                          \
-    {ER_AT(hidden), ER_FIELD_INT, "hidden_size", "embedding_length", 1, 0},                                           \
-    {ER_AT(inner), ER_FIELD_INT, "intermediate_size", "feed_forward_length", 1, 0},                                   \
-    {ER_AT(heads), ER_FIELD_INT, "num_attention_heads", "attention.head_count", 1, 0},                                \
-    {ER_AT(kv_heads), ER_FIELD_INT, "num_key_value_heads", "attention.head_count_kv", 0, kv_heads_preset},            \
+    ER_SIZES(positions_preset), ER_KV_HEADS(kv_heads_preset),                                                         \
     {ER_AT(head_dim), ER_FIELD_INT, "head_dim", "attention.key_length", 0, 256},                                      \
-    {ER_AT(vocab), ER_FIELD_INT, "vocab_size", NULL, 1, 0},                                                           \
-    {ER_AT(max_positions), ER_FIELD_INT, "max_position_embeddings", "context_length", 0, positions_preset},           \
     {ER_AT(activation), ER_FIELD_ACTIVATION, act_key, NULL, 0, ER_GELU_TANH},                                         \
     {ER_AT(rope_base), ER_FIELD_REAL, "rope_theta", "rope.freq_base", 0, base_preset},                                \
     {ER_AT(norm_eps), ER_FIELD_REAL, "rms_norm_eps", "attention.layer_norm_rms_epsilon", 0, 1e-6},                    \
@@ -68,10 +62,7 @@ static int gemma_read(er_config *c, const json_t *root, const char *path, er_err
 {
     const json_t *name = json_object_get(root, "hidden_activation");
     if (!name || json_is_null(name)) return 0;
-    c->activation = er_activation_find(json_string_value(name) ? json_string_value(name) : "");
-    if (c->activation >= 0) return 0;
-    return er_fail(err, ER_E_UNSUPPORTED, "%s: hidden_activation: \"%.100s\" is not supported, only silu, gelu, gelu_new, "
-                   "relu", path, json_string_value(name) ? json_string_value(name) : "?");
+    return er_activation_read(&c->activation, name, "hidden_activation", path, err);
 }
 
 static const er_field gemma_fields[] = {FIELDS(16, 8192, 10000, "hidden_act")};

@@ -167,13 +167,8 @@ static int phi_write(json_t *root, const er_config *c)
 
 static const er_field phi_fields[] = {
     {ER_AT(rope_dim), ER_FIELD_INT, NULL, "rope.dimension_count", 0, 0},
-    {ER_AT(layers), ER_FIELD_INT, "num_hidden_layers", "block_count", 1, 0},
-    {ER_AT(hidden), ER_FIELD_INT, "hidden_size", "embedding_length", 1, 0},
-    {ER_AT(inner), ER_FIELD_INT, "intermediate_size", "feed_forward_length", 1, 0},
-    {ER_AT(heads), ER_FIELD_INT, "num_attention_heads", "attention.head_count", 1, 0},
-    {ER_AT(kv_heads), ER_FIELD_INT, "num_key_value_heads", "attention.head_count_kv", 0, 0},
-    {ER_AT(vocab), ER_FIELD_INT, "vocab_size", NULL, 1, 0},
-    {ER_AT(max_positions), ER_FIELD_INT, "max_position_embeddings", "context_length", 0, 2048},
+    ER_SIZES(2048),
+    ER_KV_HEADS(0),
     {ER_AT(activation), ER_FIELD_ACTIVATION, "hidden_act", NULL, 0, ER_GELU_TANH},
     {ER_AT(rope_base), ER_FIELD_REAL, "rope_theta", "rope.freq_base", 0, 10000},
     {ER_AT(norm_eps), ER_FIELD_REAL, "layer_norm_eps", "attention.layer_norm_epsilon", 0, 1e-5},
@@ -222,12 +217,7 @@ static int neox_write(json_t *root, const er_config *c)
 
 static const er_field neox_fields[] = {
     {ER_AT(rope_dim), ER_FIELD_INT, NULL, "rope.dimension_count", 0, 0},
-    {ER_AT(layers), ER_FIELD_INT, "num_hidden_layers", "block_count", 1, 0},
-    {ER_AT(hidden), ER_FIELD_INT, "hidden_size", "embedding_length", 1, 0},
-    {ER_AT(inner), ER_FIELD_INT, "intermediate_size", "feed_forward_length", 1, 0},
-    {ER_AT(heads), ER_FIELD_INT, "num_attention_heads", "attention.head_count", 1, 0},
-    {ER_AT(vocab), ER_FIELD_INT, "vocab_size", NULL, 1, 0},
-    {ER_AT(max_positions), ER_FIELD_INT, "max_position_embeddings", "context_length", 0, 2048},
+    ER_SIZES(2048),
     {ER_AT(activation), ER_FIELD_ACTIVATION, "hidden_act", NULL, 0, ER_GELU_ERF},
     {ER_AT(rope_base), ER_FIELD_REAL, "rope_theta", "rope.freq_base", 0, 10000},
     {ER_AT(norm_eps), ER_FIELD_REAL, "layer_norm_eps", "attention.layer_norm_epsilon", 0, 1e-5},

@@ -3,14 +3,7 @@
  * 0: derived from other fields. */
 #include "model/families.h"
 
-#define SIZES(kv_heads_preset, positions_preset)                                                                      \
-    {ER_AT(layers), ER_FIELD_INT, "num_hidden_layers", "block_count", 1, 0},                                          \
-    {ER_AT(hidden), ER_FIELD_INT, "hidden_size", "embedding_length", 1, 0},                                           \
-    {ER_AT(inner), ER_FIELD_INT, "intermediate_size", "feed_forward_length", 1, 0},                                   \
-    {ER_AT(heads), ER_FIELD_INT, "num_attention_heads", "attention.head_count", 1, 0},                                \
-    {ER_AT(kv_heads), ER_FIELD_INT, "num_key_value_heads", "attention.head_count_kv", 0, kv_heads_preset},            \
-    {ER_AT(vocab), ER_FIELD_INT, "vocab_size", NULL, 1, 0},                                                           \
-    {ER_AT(max_positions), ER_FIELD_INT, "max_position_embeddings", "context_length", 0, positions_preset}
+#define SIZES(kv_heads_preset, positions_preset) ER_SIZES(positions_preset), ER_KV_HEADS(kv_heads_preset)
 
 #define NUMBERS(base_preset, eps_preset, tied_preset)                                                                 \
     {ER_AT(activation), ER_FIELD_ACTIVATION, "hidden_act", NULL, 0, ER_SILU},                                         \
