@@ -3,6 +3,7 @@
 #ifndef ER_TESTS_SUPPORT_H
 #define ER_TESTS_SUPPORT_H
 
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 #include <jansson.h>
@@ -46,6 +48,20 @@ static inline void test_needs(const char *path)
         exit(77);
     }
     fclose(f);
+}
+
+/* Removes a folder with all that is in it. */
+static inline void test_remove_folder(const char *path)
+{
+    DIR *d = opendir(path);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        char child[600];
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
+        if (snprintf(child, sizeof child, "%s/%s", path, e->d_name) >= (int)sizeof child) continue;
+        if (unlink(child)) test_remove_folder(child);
+    }
+    if (d) closedir(d);
+    rmdir(path);
 }
 
 static inline json_t *test_json(const char *path)

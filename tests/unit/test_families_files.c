@@ -15,19 +15,6 @@
 
 static char scratch[64];
 
-static void remove_folder(const char *path)
-{
-    DIR *d = opendir(path);
-    for (struct dirent *e; d && (e = readdir(d));) {
-        char child[600];
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
-        snprintf(child, sizeof child, "%s/%s", path, e->d_name);
-        if (unlink(child)) remove_folder(child);
-    }
-    if (d) closedir(d);
-    rmdir(path);
-}
-
 static int make_scratch(void **state)
 {
     const char *base = getenv("TMPDIR");
@@ -39,7 +26,7 @@ static int make_scratch(void **state)
 static int drop_scratch(void **state)
 {
     (void)state;
-    remove_folder(scratch);
+    test_remove_folder(scratch);
     return 0;
 }
 
@@ -174,8 +161,8 @@ static void check_round_trip(rig *r)
         }
         er_model_close(once);
         er_model_close(twice);
-        remove_folder(first);
-        remove_folder(second);
+        test_remove_folder(first);
+        test_remove_folder(second);
     }
 }
 
@@ -240,7 +227,7 @@ static void check_newest(rig *r)
     er_model_close(m);
     json_decref(config);
     json_decref(changed);
-    remove_folder(folder);
+    test_remove_folder(folder);
 }
 
 int main(void)

@@ -200,19 +200,6 @@ static void blocks_are_read(void **state)
     er_model_close(m);
 }
 
-static void remove_folder(const char *path)
-{
-    DIR *d = opendir(path);
-    for (struct dirent *e; d && (e = readdir(d));) {
-        char child[600];
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
-        snprintf(child, sizeof child, "%s/%s", path, e->d_name);
-        unlink(child);
-    }
-    if (d) closedir(d);
-    rmdir(path);
-}
-
 static void scratch_name(char path[128])
 {
     const char *base = getenv("TMPDIR");
@@ -238,7 +225,7 @@ static void exports_are_the_same(void **state)
         er_model_close(again);
         er_view_close(&view);
         er_model_close(m);
-        remove_folder(path);
+        test_remove_folder(path);
     }
 }
 
@@ -271,7 +258,7 @@ static void open_fails(const bytes *b, const char *what, int code, const char *s
     if (got != code || !strstr(err.text, said) || (code && !strstr(err.text, "m.gguf")))
         fail_msg("%s: %d, %s", what, got, err.text);
     er_model_close(m);
-    remove_folder(folder);
+    test_remove_folder(folder);
 }
 
 /* Where a tensor's values lie in the file. */
@@ -383,7 +370,7 @@ static void pieces_have_ids_of_their_own(void **state)
     same_model("llama-pieces", m, whole);
     er_model_close(m);
     er_model_close(whole);
-    remove_folder(folder);
+    test_remove_folder(folder);
     er_free(b.at);
 }
 

@@ -7,15 +7,10 @@
 #include "model/weights.h"
 
 #include "readers_write.h"
+#include "tests/support.h"
 
-#include <dirent.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #define TINY "tests/fixtures/tiny-llama"
 #define UNTIED "tests/fixtures/tiny-llama-untied"
@@ -31,19 +26,6 @@ static char *inside(const char *name)
     return p;
 }
 
-static void remove_folder(const char *path)
-{
-    DIR *d = opendir(path);
-    for (struct dirent *e; d && (e = readdir(d));) {
-        char child[600];
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
-        snprintf(child, sizeof child, "%s/%s", path, e->d_name);
-        if (unlink(child)) remove_folder(child);
-    }
-    if (d) closedir(d);
-    rmdir(path);
-}
-
 static int make_scratch(void **state)
 {
     (void)state;
@@ -55,7 +37,7 @@ static int make_scratch(void **state)
 static int drop_scratch(void **state)
 {
     (void)state;
-    remove_folder(scratch);
+    test_remove_folder(scratch);
     return 0;
 }
 
@@ -316,7 +298,7 @@ static void make_folder(const char *from, const char *name, const char *file, co
                                         "model.safetensors.index.json", "model-00001-of-00002.safetensors",
                                         "model-00002-of-00002.safetensors"};
     char a[600], b[600];
-    remove_folder(inside(name));
+    test_remove_folder(inside(name));
     assert_int_equal(mkdir(inside(name), 0777), 0);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         snprintf(a, sizeof a, "%s/%s", from, files[i]);
