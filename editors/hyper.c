@@ -46,13 +46,6 @@ int64_t er_hyper_loss_above(const er_hyper *h, const er_config *config)
     return h->v_loss_layer < 0 ? 0 : config->layers - 1 - from;
 }
 
-int er_hyper_check_loss(const er_hyper *h, const er_config *config, er_err *err)
-{
-    if (!er_hyper_loss_above(h, config)) return 0;
-    return er_fail(err, ER_E_UNSUPPORTED, "editor.v_loss_layer: %" PRId64 "; this method reads the last layer only, %"
-                   PRId64 " or -1", h->v_loss_layer, config->layers - 1);
-}
-
 int er_memit_template_lengths(const er_hyper *hyper, int64_t (*lengths)[2], int64_t *count, const char **braces)
 {
     (void)hyper;

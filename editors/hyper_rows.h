@@ -45,9 +45,6 @@ int er_hyper_check(const er_hyper *hyper, const er_config *config, int64_t batch
  * layer): so many blocks stand above it (er_target_plan.above). ROME's code never read the key. */
 int64_t er_hyper_loss_above(const er_hyper *hyper, const er_config *config);
 
-/* For methods that read the model's own logits alone: ER_E_UNSUPPORTED where v_loss_layer names another layer. */
-int er_hyper_check_loss(const er_hyper *hyper, const er_config *config, er_err *err);
-
 /* The MEMIT family's texts: five of ten tokens, braces become spaces. lengths has room for *count pairs. */
 int er_memit_template_lengths(const er_hyper *hyper, int64_t (*lengths)[2], int64_t *count, const char **braces);
 

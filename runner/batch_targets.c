@@ -42,6 +42,7 @@ int er_batch_prompts(er_batch *b, er_err *err)
     for (int64_t i = 0; i < b->count; i++) {
         er_err e = ER_ERR_INIT;
         b->failed[i] = 0;
+        b->reason[i][0] = 0; /* of requests that fail later, the record alone has it */
         int code = er_prompt_make(&b->prompts[i], s->model->tokenizer, &s->data.requests[b->first + i],
                                   &b->r->templates, b->r->edit.parity, rome, b->arena, &e);
         if (code && code != ER_E_INPUT) {

@@ -48,3 +48,20 @@ same_runs() {
 }
 
 no_temporaries() { [ -z "$(find "$1" -name '*.tmp' -print -quit)" ]; }
+
+# --- one rank, no launcher; a script with other needs defines its own behind this file
+checks=0
+run() { "$ERRATA" "$@" >"$work/out" 2>"$work/err"; }
+# expect CODE ARGUMENT...: the exit code
+expect() {
+    local want=$1 got
+    shift
+    run "$@"
+    got=$?
+    [ $got = "$want" ] || { cat "$work/out" "$work/err"; fail "errata $*: exit code $got, expected $want"; }
+    checks=$((checks + 1))
+}
+# says TEXT: stands in what the last command printed
+says() { grep -qF -- "$1" "$work/out" "$work/err" || { cat "$work/out" "$work/err"; fail "not said: $1"; }; checks=$((checks + 1)); }
+fresh() { rm -rf "$work/now"; }
+folder() { ls -d "$work"/now/job-*; }

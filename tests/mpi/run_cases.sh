@@ -4,21 +4,6 @@
 # a second run of the same job, other scores later, refusals and their exit codes.
 . "$(dirname "$0")/common.sh"
 job=$work/job.yaml
-checks=0
-run() { "$ERRATA" "$@" >"$work/out" 2>"$work/err"; }
-# expect CODE ARGUMENT...: the exit code
-expect() {
-    local want=$1 got
-    shift
-    run "$@"
-    got=$?
-    [ $got = "$want" ] || { cat "$work/out" "$work/err"; fail "errata $*: exit code $got, expected $want"; }
-    checks=$((checks + 1))
-}
-# says TEXT: stands in what the last command printed
-says() { grep -qF -- "$1" "$work/out" "$work/err" || { cat "$work/out" "$work/err"; fail "not said: $1"; }; checks=$((checks + 1)); }
-fresh() { rm -rf "$work/now"; }
-folder() { ls -d "$work"/now/job-*; }
 
 # --- a larger count extends a run, and ends with the bytes of a run that had it from the start
 tiny_job "$job" 6 2 "score: {every: 2}"

@@ -4,19 +4,6 @@
 # scores of the unedited model shared between runs, protocols that do not take each other's scores.
 . "$(dirname "$0")/common.sh"
 job=$work/job.yaml
-checks=0
-run() { "$ERRATA" "$@" >"$work/out" 2>"$work/err"; }
-expect() {
-    local want=$1 got
-    shift
-    run "$@"
-    got=$?
-    [ $got = "$want" ] || { cat "$work/out" "$work/err"; fail "errata $*: exit code $got, expected $want"; }
-    checks=$((checks + 1))
-}
-says() { grep -qF -- "$1" "$work/out" "$work/err" || { cat "$work/out" "$work/err"; fail "not said: $1"; }; checks=$((checks + 1)); }
-fresh() { rm -rf "$work/now"; }
-folder() { ls -d "$work"/now/job-*; }
 # number KEY: a value of summary.json
 number() { sed -n "s/.*\"$1\": \([0-9.]*\).*/\1/p" "$(folder)/summary.json" | head -n 1; }
 

@@ -5,16 +5,6 @@
 . "$(dirname "$0")/common.sh"
 job=$work/job.yaml
 tiny_job "$job" 4 2
-checks=0
-expect() {
-    local want=$1 got
-    shift
-    "$ERRATA" "$@" >"$work/out" 2>"$work/err"
-    got=$?
-    [ $got = "$want" ] || { cat "$work/out" "$work/err"; fail "$*: exit code $got, expected $want"; }
-    checks=$((checks + 1))
-}
-says() { grep -qF -- "$1" "$work/out" "$work/err" || { cat "$work/out" "$work/err"; fail "not said: $1"; }; checks=$((checks + 1)); }
 runs() { find "$work/now" -mindepth 1 -maxdepth 1 -type d -name 'job-*' | wc -l; }
 
 expect 0 stats "$job" --export "$work/npz" --export-projection "$work/P.pt" --spectrum "$work/s.svg"

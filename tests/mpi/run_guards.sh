@@ -3,24 +3,11 @@
 # Guards' policies on whole runs: an edit that breaks a limit is skipped, its batch rolled back, the run stopped with exit
 # code 4 and continued; every file is the same for 1 and 3 ranks and after kill -9. Runs without guards keep their names.
 . "$(dirname "$0")/common.sh"
-checks=0
 job=$work/job.yaml
-run() { "$ERRATA" "$@" >"$work/out" 2>"$work/err"; }
-expect() { # CODE ARGUMENT...
-    local want=$1 got
-    shift
-    run "$@"
-    got=$?
-    [ $got = "$want" ] || { cat "$work/out" "$work/err"; fail "errata $*: exit code $got, expected $want"; }
-    checks=$((checks + 1))
-}
-says() { grep -qF -- "$1" "$work/out" "$work/err" || { cat "$work/out" "$work/err"; fail "not said: $1"; }; checks=$((checks + 1)); }
 holds() { # FILE TEXT
     grep -qF -- "$2" "$(folder)/$1" || { tail -n 40 "$(folder)/$1"; fail "$1 does not hold: $2"; }
     checks=$((checks + 1))
 }
-fresh() { rm -rf "$work/now"; }
-folder() { ls -d "$work"/now/job-*; }
 number() { sed -n "s/^.*\"$1\": *\(-\{0,1\}[0-9.e+-]*\).*/\1/p" "$(folder)/summary.json" | head -n 1; }
 
 # equal_bits NAME CODE ARGUMENT...: the run of the job with 1 and 3 ranks

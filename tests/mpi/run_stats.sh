@@ -6,7 +6,6 @@
 . "$(dirname "$0")/common.sh"
 job=$work/job.yaml
 tiny_job "$job" 4 2
-checks=0
 # expect CODE RANKS ARGUMENT...: the exit code (RANKS 0: without mpirun)
 expect() {
     local want=$1 n=$2 got
@@ -16,7 +15,6 @@ expect() {
     [ $got = "$want" ] || { cat "$work/out" "$work/err"; fail "stats $* on $n ranks: exit code $got, expected $want"; }
     checks=$((checks + 1))
 }
-says() { grep -qF -- "$1" "$work/out" "$work/err" || { cat "$work/out" "$work/err"; fail "not said: $1"; }; checks=$((checks + 1)); }
 # same_store FOLDER: the objects of the whole pass and nothing else
 same_store() {
     local f

@@ -6,17 +6,6 @@
 job=$work/job.yaml
 sweep=$work/sweep.yaml
 out=$work/sweep
-checks=0
-run() { "$ERRATA" "$@" >"$work/out" 2>"$work/err"; }
-expect() {
-    local want=$1 got
-    shift
-    run "$@"
-    got=$?
-    [ $got = "$want" ] || { cat "$work/out" "$work/err"; fail "errata $*: exit code $got, expected $want"; }
-    checks=$((checks + 1))
-}
-says() { grep -qF -- "$1" "$work/out" "$work/err" || { cat "$work/out" "$work/err"; fail "not said: $1"; }; checks=$((checks + 1)); }
 point() { grep -l -- "\"$1\": \"$2\"" "$out"/points/*/point.json; } # files of the points with that value
 work_of() { grep -oE "\"$2\": [0-9]+" "$1" | grep -oE '[0-9]+$'; }  # a counter of a point
 state_of() { grep -oE '"state": "[a-z]+"' "$1" | cut -d'"' -f4; }
