@@ -3,9 +3,9 @@
 
 #include "base/memory.h"
 #include "editors/alphaedit.h"
+#include "editors/hyper_rows.h"
 #include "editors/memit.h"
 #include "editors/solve.h"
-#include "editors/stabilise_rows.h"
 #include "editors/symmetric.h"
 #include "model/kernels.h"
 
@@ -144,25 +144,19 @@ static int history_new(er_history **out, const er_edit_context *edit, int64_t st
                        er_memit_key_floats(&edit->model->config), err);
 }
 
+static int solve_keys(const er_edit_context *edit, er_history *history, const float *keys, int64_t n, double *v,
+                      er_update *u, er_err *err)
+{
+    (void)edit;
+    return er_evo_solve(history, keys, n, v, &u->condition, err);
+}
+
 static int solve(const er_edit_context *edit, int64_t step, const float *values, const float *keys, int64_t n,
                  const er_layer_stats *stats, er_history *history, const float *w, er_update *out, er_err *err)
 {
-    er_history *own = NULL;
-    er_update u;
-    double *v = NULL;
+    static const er_memit_past past = {history_new, solve_keys, er_evo_drop};
     (void)w;
-    if (!history) ER_TRY(history_new(&own, edit, step, stats, err));
-    int code = er_memit_update(&u, edit, er_memit_left(edit, step), values, keys, n, err);
-    if (!code) {
-        code = er_alloc(&v, (size_t)(n * u.inputs), err);
-        if (!code && n) code = er_evo_solve(history ? history : own, keys, n, v, &u.condition, err);
-        if (!code) er_to_floats(u.v, v, n * u.inputs);
-        er_free(v);
-        if (code) er_update_free(&u);
-    }
-    er_evo_drop(own);
-    if (!code) *out = u;
-    return code;
+    return er_memit_solve_past(edit, step, values, keys, n, stats, history, &past, out, err);
 }
 
 static int check(const er_hyper *h, const er_config *config, int64_t batch, er_err *err)
@@ -177,13 +171,8 @@ static int options(er_option_table *out, er_hyper *hyper, er_arena *arena, er_er
 {
     static const er_option tau = {"evo_tau", ER_OPT_DOUBLE, offsetof(er_hyper, evo_tau), "1e-2", 0, 1e6, NULL, ER_OPT_SOLVE,
                                   "EvoEdit: P loses the directions of the projected keys with singular values above"};
-    er_option *rows = NULL;
     ER_TRY(er_alphaedit_options(out, hyper, arena, err));
-    ER_TRY(er_arena_take(arena, &rows, out->count + 1, err));
-    memcpy(rows, out->rows, out->count * sizeof *rows);
-    rows[out->count++] = tau;
-    out->rows = rows;
-    return 0;
+    return er_options_more(out, &tau, 1, arena, err);
 }
 
 const er_editor er_editor_evoedit = {

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "editors/hyper_rows.h"
+
 #include "editors/stabilise.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 static int check_layers(const er_hyper *h, const er_config *config, er_err *err)
 {
@@ -54,5 +56,31 @@ int er_memit_template_lengths(const er_hyper *hyper, int64_t (*lengths)[2], int6
     lengths[0][1] = 5;
     *count = 1;
     *braces = " ";
+    return 0;
+}
+
+int er_options_like(er_option_table *out, const er_preset *presets, size_t count, er_arena *arena, er_err *err)
+{
+    er_option *rows = NULL;
+    ER_TRY(er_arena_take(arena, &rows, out->count, err));
+    memcpy(rows, out->rows, out->count * sizeof *rows);
+    for (size_t p = 0; p < count; p++) {
+        size_t i = 0;
+        while (i < out->count && strcmp(rows[i].key, presets[p].key) != 0) i++;
+        if (i == out->count) return er_fail(err, ER_E_INTERNAL, "no key %s to preset", presets[p].key);
+        rows[i].preset = presets[p].value;
+    }
+    out->rows = rows;
+    return 0;
+}
+
+int er_options_more(er_option_table *out, const er_option *more, size_t count, er_arena *arena, er_err *err)
+{
+    er_option *rows = NULL;
+    ER_TRY(er_arena_take(arena, &rows, out->count + count, err));
+    memcpy(rows, out->rows, out->count * sizeof *rows);
+    memcpy(rows + out->count, more, count * sizeof *more);
+    out->rows = rows;
+    out->count += count;
     return 0;
 }

@@ -48,4 +48,12 @@ int64_t er_hyper_loss_above(const er_hyper *hyper, const er_config *config);
 /* The MEMIT family's texts: five of ten tokens, braces become spaces. lengths has room for *count pairs. */
 int er_memit_template_lengths(const er_hyper *hyper, int64_t (*lengths)[2], int64_t *count, const char **braces);
 
+/* Another method's table with other presets; keys that are not there are ER_E_INTERNAL. */
+typedef struct er_preset {
+    const char *key, *value;
+} er_preset;
+int er_options_like(er_option_table *out, const er_preset *presets, size_t count, er_arena *arena, er_err *err);
+/* The table with more rows behind its own; those are copied. */
+int er_options_more(er_option_table *out, const er_option *rows, size_t count, er_arena *arena, er_err *err);
+
 #endif

@@ -90,25 +90,40 @@ int er_memit_solve_rows(double *v, const float *keys, int64_t stride, int64_t n,
     return code;
 }
 
-int er_memit_solve_history(const er_edit_context *edit, int64_t step, const float *values, const float *keys, int64_t n,
-                           const er_layer_stats *stats, er_history *history, er_history_maker *fresh, er_update *out,
-                           er_err *err)
+int er_memit_solve_past(const er_edit_context *edit, int64_t step, const float *values, const float *keys, int64_t n,
+                        const er_layer_stats *stats, er_history *history, const er_memit_past *past, er_update *out,
+                        er_err *err)
 {
     er_history *own = NULL;
     er_update u;
     double *v = NULL;
-    if (!history) ER_TRY(fresh(&own, edit, step, stats, err));
+    if (!history) ER_TRY(past->fresh(&own, edit, step, stats, err));
     int code = er_memit_update(&u, edit, er_memit_left(edit, step), values, keys, n, err);
     if (!code) {
         code = er_alloc(&v, (size_t)(n * u.inputs), err);
-        if (!code && n) code = er_history_solve(history ? history : own, keys, n, v, &u.condition, err);
+        if (!code && n) code = past->solve(edit, history ? history : own, keys, n, v, &u, err);
         if (!code) er_to_floats(u.v, v, n * u.inputs);
         er_free(v);
         if (code) er_update_free(&u);
     }
-    er_history_drop(own);
+    past->drop(own);
     if (!code) *out = u;
     return code;
+}
+
+static int solve_keys(const er_edit_context *edit, er_history *history, const float *keys, int64_t n, double *v,
+                      er_update *u, er_err *err)
+{
+    (void)edit;
+    return er_history_solve(history, keys, n, v, &u->condition, err);
+}
+
+int er_memit_solve_history(const er_edit_context *edit, int64_t step, const float *values, const float *keys, int64_t n,
+                           const er_layer_stats *stats, er_history *history, er_history_maker *fresh, er_update *out,
+                           er_err *err)
+{
+    const er_memit_past past = {fresh, solve_keys, er_history_drop};
+    return er_memit_solve_past(edit, step, values, keys, n, stats, history, &past, out, err);
 }
 
 int er_memit_solve_white(const er_edit_context *edit, const er_memit_kind *kind, const float *values, const float *keys,

@@ -30,10 +30,20 @@ double er_memit_left(const er_edit_context *edit, int64_t step);
 int er_memit_update(er_update *out, const er_edit_context *edit, double divisor, const float *values, const float *keys,
                     int64_t n, er_err *err);
 
-/* The update whose v the history solves for (editors/history.h): AlphaEdit and MEMIT-seq. history NULL: one that `fresh`
- * makes, for a batch without a past. */
+/* The update whose v a method's history of earlier keys solves for. `fresh` makes the history of a batch without a past
+ * (history NULL), which `drop` ends; `solve` fills v (n, f) and the update's condition and notes. */
 typedef int er_history_maker(er_history **out, const er_edit_context *edit, int64_t step, const er_layer_stats *stats,
                              er_err *err);
+typedef struct er_memit_past {
+    er_history_maker *fresh;
+    int (*solve)(const er_edit_context *edit, er_history *history, const float *keys, int64_t n, double *v,
+                 er_update *update, er_err *err);
+    void (*drop)(er_history *history);
+} er_memit_past;
+int er_memit_solve_past(const er_edit_context *edit, int64_t step, const float *values, const float *keys, int64_t n,
+                        const er_layer_stats *stats, er_history *history, const er_memit_past *past, er_update *out,
+                        er_err *err);
+/* With a history of editors/history.h: AlphaEdit and MEMIT-seq. */
 int er_memit_solve_history(const er_edit_context *edit, int64_t step, const float *values, const float *keys, int64_t n,
                            const er_layer_stats *stats, er_history *history, er_history_maker *fresh, er_update *out,
                            er_err *err);

@@ -7,7 +7,6 @@
 #include "editors/memit.h"
 #include "editors/memit_seq.h"
 #include "editors/solve.h"
-#include "editors/stabilised.h"
 #include "model/kernels.h"
 
 #include <math.h>
@@ -201,8 +200,11 @@ static int joins(const er_edit_context *edit, const float *values, const float *
     return 0;
 }
 
-static int solve_rows(nse *h, const er_hyper *hyper, const float *keys, int64_t n, double *v, er_update *u, er_err *err)
+static int solve_keys(const er_edit_context *edit, er_history *history, const float *keys, int64_t n, double *v,
+                      er_update *u, er_err *err)
 {
+    const nse *h = (const nse *)(const void *)history;
+    const er_hyper *hyper = edit->hyper;
     int64_t *at = NULL;
     scored *scratch = NULL;
     int code = er_alloc(&at, (size_t)h->f, err);
@@ -222,22 +224,9 @@ static int solve_rows(nse *h, const er_hyper *hyper, const float *keys, int64_t 
 static int solve(const er_edit_context *edit, int64_t step, const float *values, const float *keys, int64_t n,
                  const er_layer_stats *stats, er_history *history, const float *w, er_update *out, er_err *err)
 {
-    er_history *own = NULL;
-    er_update u;
-    double *v = NULL;
+    static const er_memit_past past = {history_new, solve_keys, history_free};
     (void)w;
-    if (!history) ER_TRY(history_new(&own, edit, step, stats, err));
-    int code = er_memit_update(&u, edit, er_memit_left(edit, step), values, keys, n, err);
-    if (!code) {
-        code = er_alloc(&v, (size_t)(n * u.inputs), err);
-        if (!code && n) code = solve_rows((nse *)(void *)(history ? history : own), edit->hyper, keys, n, v, &u, err);
-        if (!code) er_to_floats(u.v, v, n * u.inputs);
-        er_free(v);
-        if (code) er_update_free(&u);
-    }
-    history_free(own);
-    if (!code) *out = u;
-    return code;
+    return er_memit_solve_past(edit, step, values, keys, n, stats, history, &past, out, err);
 }
 
 static int check(const er_hyper *h, const er_config *config, int64_t batch, er_err *err)
@@ -264,16 +253,9 @@ static int options(er_option_table *out, er_hyper *hyper, er_arena *arena, er_er
         {"neuron_threshold", ER_OPT_DOUBLE, offsetof(er_hyper, neuron_threshold), "1", 0, 1, NULL, ER_OPT_SOLVE,
          "share of the keys' sums that the neurons which move may hold; 1: all neurons"},
     };
-    enum { MORE = sizeof more / sizeof *more };
-    er_option *rows = NULL;
     ER_TRY(er_memit_options(out, hyper, arena, err));
     ER_TRY(er_options_like(out, presets, sizeof presets / sizeof *presets, arena, err));
-    ER_TRY(er_arena_take(arena, &rows, out->count + MORE, err));
-    memcpy(rows, out->rows, out->count * sizeof *rows);
-    memcpy(rows + out->count, more, sizeof more);
-    out->count += MORE;
-    out->rows = rows;
-    return 0;
+    return er_options_more(out, more, sizeof more / sizeof *more, arena, err);
 }
 
 const er_editor er_editor_nse = {

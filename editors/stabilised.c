@@ -8,23 +8,6 @@
 #include "editors/memit_seq.h"
 #include "editors/symbols.h"
 
-#include <string.h>
-
-int er_options_like(er_option_table *out, const er_preset *presets, size_t count, er_arena *arena, er_err *err)
-{
-    er_option *rows = NULL;
-    ER_TRY(er_arena_take(arena, &rows, out->count, err));
-    memcpy(rows, out->rows, out->count * sizeof *rows);
-    for (size_t p = 0; p < count; p++) {
-        size_t i = 0;
-        while (i < out->count && strcmp(rows[i].key, presets[p].key) != 0) i++;
-        if (i == out->count) return er_fail(err, ER_E_INTERNAL, "no key %s to preset", presets[p].key);
-        rows[i].preset = presets[p].value;
-    }
-    out->rows = rows;
-    return 0;
-}
-
 #define LIKE(presets) er_options_like(out, presets, sizeof presets / sizeof *presets, arena, err)
 
 static int encore_options(er_option_table *out, er_hyper *hyper, er_arena *arena, er_err *err)

@@ -15,10 +15,4 @@
 
 extern const er_editor er_editor_encore, er_editor_rect, er_editor_prune, er_editor_sphere;
 
-/* Another method's table with other presets; keys that are not there are ER_E_INTERNAL. */
-typedef struct er_preset {
-    const char *key, *value;
-} er_preset;
-int er_options_like(er_option_table *out, const er_preset *presets, size_t count, er_arena *arena, er_err *err);
-
 #endif
