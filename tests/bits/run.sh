@@ -4,7 +4,8 @@
 set -uo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.." || exit 2
 . tools/setup.sh
-usage='usage: tests/bits/run.sh [--refresh] [--no-aarch64]
+usage='usage: tests/bits/run.sh [--all] [--refresh] [--no-aarch64]
+  --all         clang without optimisation, too
   --refresh     write tests/golden/bits.txt anew (gcc -O3, scalar): after an intended change of bits only
   --no-aarch64  leave out the cross build and qemu'
 golden=tests/golden/bits.txt
@@ -65,6 +66,7 @@ native() {
     for cc in gcc clang; do
         command -v $cc >/dev/null || { echo "NOTE $cc: not run: it is not installed"; continue; }
         for level in -O0 -O3; do
+            [ $cc$level != clang-O0 ] || [ $all = 1 ] || continue
             folder=$cc$level
             build "$folder" -DCMAKE_C_COMPILER=$cc -DCMAKE_C_FLAGS=$level || continue
             for isa in scalar avx2 avx512; do
@@ -128,9 +130,10 @@ refresh() {
     exit 0
 }
 
-cross=1 again=0
+all=0 cross=1 again=0
 for a; do
     case $a in
+    --all) all=1 ;;
     --refresh) again=1 ;;
     --no-aarch64) cross=0 ;;
     -h | --help) echo "$usage"; exit 0 ;;
