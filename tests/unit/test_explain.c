@@ -7,20 +7,12 @@
 
 static char folder[] = "/tmp/errata-explain-XXXXXX";
 
-static int editor_table(void *context, const char *method, er_option_table *out, int64_t *batch_most, er_err *err)
-{
-    er_setup *s = context;
-    ER_TRY(er_editor_find(&s->editor, method, err));
-    *batch_most = s->editor->most_batch;
-    return s->editor->options(out, &s->hyper, s->arena, err);
-}
-
 static void explain(er_setup *s, er_text *out, const char *method, const char *more)
 {
     er_err err = ER_ERR_INIT;
     char path[300], text[600];
-    er_job_editor editor = {editor_table, s};
     memset(s, 0, sizeof *s);
+    er_job_editor editor = er_setup_job_editor(s);
     snprintf(path, sizeof path, "%s/job.yaml", folder);
     int n = snprintf(text, sizeof text, "model: {path: m}\neditor: {method: %s, layers: [3]}\n"
                      "data: {format: facts, path: d, count: 7}\n%s\n", method, more);
@@ -75,6 +67,10 @@ static void what_the_job_says_is_in_it(void **state)
     has(&text, "B8: ");
     has(&text, "B15: ");
     has(&text, "restored after each");
+    has(&text, "presets mom2_adjustment: false");
+    has(&text, "[parity: easyedit]");
+    assert_int_equal(s.hyper.mom2_adjustment, 0);
+    assert_null(strstr(text.at, "no GPT family")); /* PMET's alone */
     has(&text, "templates: read from");
     assert_null(strstr(text.at, "unedited model"));
     er_text_free(&text);
@@ -82,6 +78,10 @@ static void what_the_job_says_is_in_it(void **state)
     explain(&s, &text, "rome", "parity: authors\n");
     has(&text, "B15: ");
     assert_null(strstr(text.at, "B8: "));
+    er_text_free(&text);
+    er_arena_free(s.arena);
+    explain(&s, &text, "pmet", "parity: easyedit\n");
+    has(&text, "no GPT family");
     er_text_free(&text);
     er_arena_free(s.arena);
     explain(&s, &text, "alphaedit", "parity: easyedit\nstats: {imported: theirs}\nscore: {every: 10}\n");
