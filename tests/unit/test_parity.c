@@ -1,28 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The faces of parity against each other, fault by fault (editors/README.md has the table of B1 to B18, and where those
- * stand that are not here): ids by hand or by Hugging Face's tokenizers, figures by the formula written out. */
+ * stand that are not here; what faces preset is in test_explain): ids by hand or by Hugging Face's tokenizers, figures by
+ * the formula written out. */
 #include "tests/unit/editors_rig.h"
 
 #include "base/random.h"
-#include "runner/setup.h"
-
-#include <unistd.h>
 
 static er_tokenizer *pieces; /* in SentencePiece's way: tests/golden/make_pieces.py */
-static char folder[] = "/tmp/errata-parity-XXXXXX";
 
 static int open_all(void **state)
 {
     er_err err = ER_ERR_INIT;
     if (setup(state)) return -1;
     OK(er_tokenizer_open(&pieces, "tests/fixtures/pieces/tokenizer.json", &err));
-    return mkdtemp(folder) ? 0 : -1;
+    return 0;
 }
 
 static int close_all(void **state)
 {
     er_tokenizer_close(pieces);
-    test_remove_folder(folder);
     return teardown(state);
 }
 
@@ -330,70 +326,6 @@ static void sampled_texts_see_all_of_themselves(void **state)
     er_view_close(&view);
 }
 
-/* --- what a face presets ---------------------------------------------------------------------------------------------- */
-static void job_of(er_setup *s, const char *keys, const char *more, const char *const *sets, size_t set_count)
-{
-    er_err err = ER_ERR_INIT;
-    char path[300], text[600];
-    memset(s, 0, sizeof *s);
-    er_job_editor editor = er_setup_job_editor(s);
-    snprintf(path, sizeof path, "%s/job.yaml", folder);
-    int n = snprintf(text, sizeof text, "model: {path: m}\neditor: {%s}\ndata: {path: d, %s\n", keys, more);
-    OK(er_save_bytes(path, text, (size_t)n, &err));
-    OK(er_arena_new(&s->arena, 0, &err));
-    OK(er_job_read(&s->job, path, &editor, sets, set_count, s->arena, &err));
-}
-
-static void faces_preset_what_their_files_say(void **state)
-{
-    (void)state;
-    static const char hparams[] = "alg_name: ROME\nlayers: [1]\nmom2_adjustment: true\n";
-    static const char facts[] = "format: facts}\n", easyedit[] = "format: facts}\nparity: easyedit\n";
-    static const char authors[] = "format: facts}\nparity: authors\n";
-    static const struct { const char *keys, *more, *set; int adjust, original; double ridge; } want[] = {
-        {"method: rome", facts, NULL, 1, 0, 0},
-        {"method: rome", easyedit, NULL, 0, 0, 0},
-        {"method: rome", authors, NULL, 1, 0, 0},
-        {"method: rome", facts, "parity=easyedit", 0, 0, 0},
-        {"method: rome, mom2_adjustment: true", easyedit, NULL, 1, 0, 0},
-        {"method: rome", easyedit, "editor.mom2_adjustment=true", 1, 0, 0},
-        {"method: rome, hparams: h.yaml", easyedit, NULL, 1, 0, 0},
-        {"method: r-rome", easyedit, NULL, 0, 0, 0},
-        {"method: r-rome", authors, NULL, 1, 1, 0},
-        {"method: alphaedit", facts, NULL, 0, 0, 1},
-        {"method: alphaedit", easyedit, NULL, 0, 0, 1},
-        {"method: alphaedit", authors, NULL, 0, 0, 10},
-        {"method: alphaedit, L2: 2", authors, NULL, 0, 0, 2}};
-    er_err err = ER_ERR_INIT;
-    char path[300];
-    snprintf(path, sizeof path, "%s/h.yaml", folder);
-    OK(er_save_bytes(path, hparams, sizeof hparams - 1, &err));
-    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
-        er_setup s;
-        job_of(&s, want[i].keys, want[i].more, &want[i].set, want[i].set ? 1 : 0);
-        if (s.hyper.mom2_adjustment != want[i].adjust || s.hyper.original_implementation != want[i].original ||
-            s.hyper.L2 != want[i].ridge)
-            fail_msg("job %d: %d, %d, %g", (int)i, s.hyper.mom2_adjustment, s.hyper.original_implementation, s.hyper.L2);
-        er_arena_free(s.arena);
-    }
-}
-
-static void faces_choose_zsres_target(void **state)
-{
-    (void)state;
-    static const struct { const char *more; int target; } want[] = {
-        {"format: zsre}\nparity: easyedit\n", ER_JOB_TARGET_ALT}, {"format: zsre}\nparity: authors\n", ER_JOB_TARGET_ANSWERS},
-        {"format: zsre, target: answers}\nparity: easyedit\n", ER_JOB_TARGET_ANSWERS},
-        {"format: facts}\nparity: easyedit\n", ER_JOB_TARGET_NONE}};
-    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
-        er_setup s;
-        job_of(&s, "method: rome", want[i].more, NULL, 0);
-        assert_int_equal(s.job.data.target, want[i].target);
-        if (!i) assert_string_equal(er_job_place_of(&s.job, "data.target"), "parity: easyedit");
-        er_arena_free(s.arena);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -401,7 +333,6 @@ int main(void)
         cmocka_unit_test(pmets_space_follows_the_family),     cmocka_unit_test(braces_are_text),
         cmocka_unit_test(pmet_reads_each_row_at_its_subject), cmocka_unit_test(emmets_ridge_for_one_fact),
         cmocka_unit_test(the_inverse_keeps_its_digits),       cmocka_unit_test(sampled_texts_see_all_of_themselves),
-        cmocka_unit_test(faces_preset_what_their_files_say),  cmocka_unit_test(faces_choose_zsres_target),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }
