@@ -113,7 +113,7 @@ static void statistics(voice *v, const er_setup *s)
 
 /* --- parity -------------------------------------------------------------------------------------------------------- */
 
-/* editors/README.md has the reasons. */
+/* docs/parity.md has the reasons. */
 static const struct {
     const char *fault;
     int easyedit, authors;

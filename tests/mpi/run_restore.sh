@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# What EasyEdit's process keeps from one edit to the next, and a run here does not, for every method (editors/README.md, B2,
-# B4 and B18): in mode single the same fact, edited again behind another, finds the clean weights and no history; statistics
+# What EasyEdit's process keeps from one edit to the next, and a run here does not, for every method (docs/parity.md, B2, B4
+# and B18): in mode single the same fact, edited again behind another, finds the clean weights and no history; statistics
 # measured while the ledger holds edits are the clean model's.
 . "$(dirname "$0")/common.sh"
 job=$work/job.yaml

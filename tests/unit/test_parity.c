@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The faces of parity against each other, fault by fault (editors/README.md has the table of B1 to B18, and where those
- * stand that are not here; what faces preset is in test_explain): ids by hand or by Hugging Face's tokenizers, figures by
+/* The faces of parity against each other, fault by fault (docs/parity.md has the table of B1 to B18, and where those stand
+ * that are not here; what faces preset is in test_explain): ids by hand or by Hugging Face's tokenizers, figures by
  * the formula written out. */
 #include "tests/unit/editors_rig.h"
 
