@@ -89,10 +89,13 @@ int er_alphaedit_solve(const er_edit_context *edit, int64_t step, const float *v
     return er_memit_solve_history(edit, step, values, keys, n, stats, history, er_alphaedit_history, out, err);
 }
 
+static const er_face_preset presets[] = {{ER_PARITY_AUTHORS, "L2", "10"}, {0}};
+
 const er_editor er_editor_alphaedit = {
     .name = "alphaedit",
     .symbols = ER_SYMBOL_P ER_SYMBOL_KEYS ER_SYMBOL_ALPHAEDIT ER_SYMBOL_EACH_W,
     .template_list = "memit",
+    .presets = presets,
     .formula = "W += Rs ((P (K K^T + Cc) P + L2 I)^-1 P K)^T, Rs = (v* - current) / layers left, Cc = earlier keys",
     .options = er_alphaedit_options,
     .check = er_alphaedit_check,

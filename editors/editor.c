@@ -28,6 +28,19 @@ enum { EDITORS = sizeof editors / sizeof *editors };
 
 const er_editor *er_editor_at(int64_t index) { return index >= 0 && index < EDITORS ? editors[index] : NULL; }
 
+enum er_target_rule er_editor_rule(const er_editor *editor, const er_config *config)
+{
+    const int gpt = strstr(config->family, "gpt") != NULL;
+    return editor->rule == ER_RULE_PMET && !gpt ? ER_RULE_BARE : editor->rule;
+}
+
+const er_face_preset *er_editor_preset(const er_editor *editor, enum er_parity parity, int64_t index)
+{
+    for (const er_face_preset *p = editor->presets; p && p->key; p++)
+        if (p->parity == parity && index-- == 0) return p;
+    return NULL;
+}
+
 /* Case does not count: hyperparameter files write ROME and AlphaEdit. */
 int er_editor_find(const er_editor **out, const char *name, er_err *err)
 {

@@ -130,6 +130,13 @@ typedef struct er_edited {
 /* How a method trains weights (editors/train.h). */
 typedef struct er_training er_training;
 
+/* A key that a parity face presets: where every file of hyperparameters that its program ships says so, and the method's
+ * own preset is another. Keys of a job and of its hparams file come first. */
+typedef struct er_face_preset {
+    enum er_parity parity;
+    const char *key, *value; /* without "editor." */
+} er_face_preset;
+
 typedef struct er_editor {
     const char *name;      /* as in job files */
     const char *template_list; /* which list of a template file: "rome" or "memit" */
@@ -176,6 +183,8 @@ typedef struct er_editor {
     /* NULL: targets, keys and solve as above. Else those three, key_floats and history are NULL. */
     const er_training *train;
     const char *symbols;   /* of the formula, for --explain: lines "symbol: what it is"; NULL: none */
+    enum er_target_rule rule;      /* ask er_editor_rule */
+    const er_face_preset *presets; /* NULL: none; the last has no key */
 } er_editor;
 
 /* Which matrices a method edits, in the order of their updates, to be er_freed. ER_E_INPUT when there is none. */
@@ -185,6 +194,10 @@ int er_editor_edited(er_edited **out, int64_t *count, const er_editor *editor, c
 /* By name; unknown: ER_E_INPUT with the nearest name. */
 int er_editor_find(const er_editor **out, const char *name, er_err *err);
 const er_editor *er_editor_at(int64_t index); /* NULL behind the last */
+/* How targets are put behind prompts of this model under parity. */
+enum er_target_rule er_editor_rule(const er_editor *editor, const er_config *config);
+/* The index-th key that a face presets, or NULL. */
+const er_face_preset *er_editor_preset(const er_editor *editor, enum er_parity parity, int64_t index);
 /* Into h: what of the method and its hyperparameters decides a target, so that runs which differ elsewhere (in rows of
  * ER_OPT_SOLVE, in layers before the last of a method that sets the last one's stream) share targets. rows: of the
  * method's options, filled. */

@@ -135,6 +135,7 @@ const er_editor er_editor_ft = {
     .name = "ft",
     .symbols = ER_SYMBOL_TRAINED "eps: the farthest that an element may go",
     .template_list = "rome",
+    .rule = ER_RULE_ROME,
     .formula = "W <- clamp(W - Adam(dL/dW), W0 - eps, W0 + eps), L = mean nll of the target's ids at the prompt's last "
                "token; norm_constraint eps, no bound where it is 0",
     .options = ft_options,
@@ -148,6 +149,7 @@ const er_editor er_editor_ft_m = {
     .name = "ft-m",
     .symbols = ER_SYMBOL_TRAINED "eps: the farthest that an element may go",
     .template_list = "rome",
+    .rule = ER_RULE_ROME,
     .formula = "W <- clamp(W - Adam(dL/dW), W0 - eps, W0 + eps), L = mean nll of the target's ids, each behind the ones "
                "before it; norm_constraint eps, no bound where it is 0",
     .options = ft_m_options,

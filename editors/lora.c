@@ -124,6 +124,7 @@ const er_editor er_editor_lora = {
     .name = "lora",
     .symbols = "W: each matrix of target_modules\nA, B: its trained factors, (rank, inputs) and (outputs, rank)\nL: the loss",
     .template_list = "rome",
+    .rule = ER_RULE_ROME,
     .formula = "W <- W + (lora_alpha / rank) B A, A and B by Adam on L = mean nll of the target's ids; A uniform in "
                "+-1/sqrt(inputs), B from 0; adalora: B diag(e) A, e from 0",
     .options = options,

@@ -63,6 +63,7 @@ const er_editor er_editor_pmet = {
     .name = "pmet",
     .symbols = ER_SYMBOL_KEYS ER_SYMBOL_C ER_SYMBOL_OUTPUTS ER_SYMBOL_R_OUTPUTS ER_SYMBOL_EACH_W,
     .template_list = "memit",
+    .rule = ER_RULE_PMET,
     .formula = "W += (R / sqrt(layers left)) ((lambda C + K K^T)^-1 K)^T, R = v* - W K of the last edited layer, lambda = "
                "mom2_update_weight; v* optimised with a second delta on attention's output, which is dropped",
     .options = options,

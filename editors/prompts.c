@@ -110,12 +110,15 @@ static int check_request(const er_request *r, const er_templates *templates, er_
 }
 
 /* The target with the space that parts it from the prompt. */
-static int target_text(er_text *out, const char *target, enum er_parity parity, int rome, er_err *err)
+static int target_text(er_text *out, const char *target, enum er_parity parity, enum er_target_rule rule, er_err *err)
 {
+    int space = target[0] != ' ';
+    /* EasyEdit's ROME compares the whole string with a space, so that " Paris" gets a second one (spec B8); its PMET
+     * looks at the model's name (B7) */
+    if (parity == ER_PARITY_EASYEDIT && rule == ER_RULE_ROME) space = strcmp(target, " ") != 0;
+    if (parity == ER_PARITY_EASYEDIT && rule == ER_RULE_BARE) space = 0;
     text_empty(out);
-    /* EasyEdit's ROME compares the whole string with a space, so that " Paris" gets a second one (spec B8) */
-    int whole_string = parity == ER_PARITY_EASYEDIT && rome;
-    if (whole_string ? strcmp(target, " ") != 0 : target[0] != ' ') ER_TRY(er_text_add(out, " ", err));
+    if (space) ER_TRY(er_text_add(out, " ", err));
     return er_text_add(out, target, err);
 }
 
@@ -142,12 +145,12 @@ static int row_joint(er_prompt *out, scratch *s, int64_t c, er_arena *arena, er_
 
 /* The published rule: the target is encoded alone, all but its last id are decoded, put behind the prompt as text, and
  * the whole is encoded again (spec 3.4). */
-static int target_alone(er_prompt *out, scratch *s, int rome, er_arena *arena, er_err *err)
+static int target_alone(er_prompt *out, scratch *s, enum er_target_rule rule, er_arena *arena, er_err *err)
 {
     const er_ids *ids = &s->target_ids;
     ER_TRY(encode(s->t, &s->target_ids, s->target.at, s->target.length, 0, err));
     int32_t first = ids->count > 0 ? ids->at[0] : -2;
-    int64_t drop = !rome && (first == er_tokenizer_bos(s->t) || first == er_tokenizer_unk(s->t));
+    int64_t drop = rule == ER_RULE_FAMILY && (first == er_tokenizer_bos(s->t) || first == er_tokenizer_unk(s->t));
     out->target_count = ids->count - drop;
     ER_TRY(copy_ids(&out->target, ids->at + drop, out->target_count, arena, err));
     text_empty(&s->target);
@@ -197,24 +200,24 @@ static int make_kl(er_prompt *out, scratch *s, const er_request *request, er_are
 }
 
 static int make_all(er_prompt *out, scratch *s, const er_request *request, const er_templates *templates, int again,
-                    int rome, er_arena *arena, er_err *err)
+                    enum er_target_rule rule, er_arena *arena, er_err *err)
 {
     ER_TRY(er_arena_take(arena, &out->rows, (size_t)templates->count, err));
     ER_TRY(er_arena_take(arena, &out->keys, (size_t)templates->count, err));
-    if (again) ER_TRY(target_alone(out, s, rome, arena, err));
+    if (again) ER_TRY(target_alone(out, s, rule, arena, err));
     for (int64_t c = 0; c < templates->count; c++)
         ER_TRY(make_row(out, s, request, templates->text[c], c, again, arena, err));
     return make_kl(out, s, request, arena, err);
 }
 
 int er_prompt_make(er_prompt *out, const er_tokenizer *t, const er_request *request, const er_templates *templates,
-                   enum er_parity parity, int rome, er_arena *arena, er_err *err)
+                   enum er_parity parity, enum er_target_rule rule, er_arena *arena, er_err *err)
 {
     scratch s = {.t = t};
     er_prompt prompt = {.templates = templates->count};
     ER_TRY(check_request(request, templates, err));
-    int code = target_text(&s.target, request->target_new, parity, rome, err);
-    if (!code) code = make_all(&prompt, &s, request, templates, parity != ER_PARITY_NONE, rome, arena, err);
+    int code = target_text(&s.target, request->target_new, parity, rule, err);
+    if (!code) code = make_all(&prompt, &s, request, templates, parity != ER_PARITY_NONE, rule, arena, err);
     scratch_free(&s);
     if (!code) *out = prompt;
     return code;
@@ -226,7 +229,7 @@ static int make_scored(er_scored_row *out, scratch *s, const char *prompt, const
     size_t bytes = strlen(prompt);
     int64_t split;
     int inside = 0;
-    ER_TRY(target_text(&s->target, answer, ER_PARITY_NONE, 0, err));
+    ER_TRY(target_text(&s->target, answer, ER_PARITY_NONE, ER_RULE_FAMILY, err));
     ER_TRY(er_text_bytes(&s->text, prompt, bytes, err));
     ER_TRY(encode(s->t, &s->part, s->text.at, bytes, 1, err));
     ER_TRY(er_text_bytes(&s->text, s->target.at, s->target.length, err));

@@ -30,6 +30,14 @@ int er_templates_json(struct er_text *out, const er_templates *t, const char *li
 
 enum er_parity { ER_PARITY_NONE, ER_PARITY_EASYEDIT, ER_PARITY_AUTHORS };
 
+/* How a method's published program puts a target behind a prompt, where it differs from the others: read under parity
+ * alone (spec sections 2 and 3.4).
+ *     FAMILY  a space unless the target begins with one; a leading bos or unk id is dropped    MEMIT and its kin
+ *     ROME    nothing is dropped; easyedit: a space unless the target is one space (bug B8)
+ *     PMET    as FAMILY, and nothing is dropped
+ *     BARE    as PMET; easyedit: no space, as its PMET has it for models without gpt in their name (bug B7) */
+enum er_target_rule { ER_RULE_FAMILY, ER_RULE_ROME, ER_RULE_PMET, ER_RULE_BARE };
+
 /* A text whose tokens matter up to `count`. */
 typedef struct er_text_row {
     int32_t *ids;
@@ -50,11 +58,10 @@ typedef struct er_prompt {
 } er_prompt;
 
 /* Target ids: encode(prompt + " " + target) after encode(prompt), an existing leading space not doubled (DESIGN
- * section 8); parity easyedit: spec section 3.4's rule (target encoded alone with its space, rows re-tokenised from
- * decoded text), `rome` selects ROME's doubling of a leading space (bug B8). ER_E_INPUT, naming the case, when the
- * target has no ids or the subject none. */
+ * section 8); any parity: spec section 3.4's rule (target encoded alone with its space, rows re-tokenised from decoded
+ * text), with the exceptions of `rule`. ER_E_INPUT, naming the case, when the target has no ids or the subject none. */
 int er_prompt_make(er_prompt *out, const er_tokenizer *t, const er_request *request, const er_templates *templates,
-                   enum er_parity parity, int rome, er_arena *arena, er_err *err);
+                   enum er_parity parity, enum er_target_rule rule, er_arena *arena, er_err *err);
 
 /* A scored prompt: ids of the prompt followed by the answer's; answer_start is the index of the first answer id. Used
  * by evaluation for every group (the same target rule as above). */

@@ -49,10 +49,16 @@ static int keys(const er_edit_context *edit, const er_view *view, int64_t step, 
     return er_keys_rome(view, h->layers.at[step], which_keys(h), prompts, count, out, work, err);
 }
 
+static const er_face_preset presets[] = {{ER_PARITY_EASYEDIT, "mom2_adjustment", "false"},
+                                         {ER_PARITY_AUTHORS, "original_implementation", "true"},
+                                         {0}};
+
 const er_editor er_editor_r_rome = {
     .name = "r-rome",
     .symbols = ER_SYMBOL_KEY ER_SYMBOL_C ER_SYMBOL_TARGET ER_SYMBOL_ONE_W,
     .template_list = "rome",
+    .rule = ER_RULE_ROME,
+    .presets = presets,
     .formula = "W += r u^T, r = (v* - mean(W k)) / (mean(k).u), u = C^-1 mean(k) / |C^-1 mean(k)|; without "
                "mom2_adjustment u = mean(k) / |mean(k)|; enable_prompt_keys: the plain key for every mean",
     .most_batch = 1,

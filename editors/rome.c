@@ -132,10 +132,14 @@ int er_rome_solve(const er_edit_context *edit, int64_t step, const float *values
     return 0;
 }
 
+static const er_face_preset presets[] = {{ER_PARITY_EASYEDIT, "mom2_adjustment", "false"}, {0}};
+
 const er_editor er_editor_rome = {
     .name = "rome",
     .symbols = ER_SYMBOL_KEY "k0: the key behind no template\n" ER_SYMBOL_C ER_SYMBOL_TARGET ER_SYMBOL_ONE_W,
     .template_list = "rome",
+    .rule = ER_RULE_ROME,
+    .presets = presets,
     .formula = "W += r u^T, r = (v* - W k0) / (k0.u), u = C^-1 mean(k) / |C^-1 mean(k)|; without mom2_adjustment "
                "u = mean(k) / |mean(k)|",
     .most_batch = 1,

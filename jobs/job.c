@@ -142,6 +142,18 @@ static int open_editor(er_job_reader *r, const er_yaml *root, const er_job_edito
     return add_table(r, table);
 }
 
+/* Texts of the face's presets, before anything else sets their keys: they stay defaults, with a place. */
+static int apply_presets(er_job_reader *r, const er_yaml *root, const er_job_editor *editor, const er_job_setting *sets,
+                         size_t set_count)
+{
+    const char *parity = NULL, *where = NULL, *key = NULL, *value = NULL;
+    ER_TRY(early(r, root, sets, set_count, "parity", &parity, &where));
+    const int face = er_job_parity_of(parity);
+    for (int64_t i = 0; editor->preset && editor->preset(editor->context, face, i, &key, &value); i++)
+        ER_TRY(er_job_preset(r, face, key, value));
+    return 0;
+}
+
 static int read_all(er_job_reader *r, const er_yaml *root, const er_job_editor *editor, const er_job_setting *sets,
                     size_t set_count)
 {
@@ -151,6 +163,7 @@ static int read_all(er_job_reader *r, const er_yaml *root, const er_job_editor *
     const er_job_origin file = {job->path, ER_JOB_FILE, 0};
     ER_TRY(read_hparams(r, root, sets, set_count, &hparams, &hparams_path));
     ER_TRY(open_editor(r, root, editor, sets, set_count, hparams, hparams_path));
+    ER_TRY(apply_presets(r, root, editor, sets, set_count));
     if (hparams) {
         ER_TRY(er_job_hparams(r, hparams_path, hparams));
         ER_TRY(er_job_hparams_keep(r, &said));

@@ -191,6 +191,9 @@ extern const size_t er_job_row_count;
 typedef struct er_job_editor {
     int (*table)(void *context, const char *method, er_option_table *out, int64_t *batch_most, er_err *err);
     void *context;
+    /* The index-th full key that this er_job_parity presets for the method that `table` was asked for, and its value; 0
+     * behind the last. NULL: it presets none. Whatever sets the key comes before it. */
+    int (*preset)(void *context, int parity, int64_t index, const char **key, const char **value);
 } er_job_editor;
 
 /* One override as from --set; a sweep's come from a place in its file. */
@@ -211,8 +214,8 @@ int er_job_read_settings(er_job *job, const char *path, const er_job_editor *edi
 /* --set texts as settings, in the arena. */
 int er_job_settings(er_job_setting **out, const char *const *sets, size_t count, er_arena *arena, er_err *err);
 
-/* "FILE:LINE:COLUMN" (or "--set KEY=VALUE") of a full key's value, NULL where it is the default or there is no such
- * key. */
+/* "FILE:LINE:COLUMN" (or "--set KEY=VALUE", or "parity: NAME" where the face presets it) of a full key's value, NULL where
+ * it is the default or there is no such key. */
 const char *er_job_place_of(const er_job *job, const char *key);
 /* What the hparams file says of a key; NULL: no such file, or not in it. */
 const er_job_said *er_job_said_of(const er_job *job, const char *key);

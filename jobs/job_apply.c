@@ -193,6 +193,26 @@ static int wrong_kind(er_job_reader *r, const char *where, const char *key, cons
     return code;
 }
 
+static const char *const face_places[] = {"", "parity: easyedit", "parity: authors"}; /* by er_job_parity */
+
+int er_job_parity_of(const char *name)
+{
+    for (int face = ER_JOB_PARITY_EASYEDIT; name && face <= ER_JOB_PARITY_AUTHORS; face++)
+        if (!strcmp(name, face_places[face] + strlen("parity: "))) return face;
+    return ER_JOB_PARITY_NONE;
+}
+
+int er_job_preset(er_job_reader *r, int face, const char *key, const char *value)
+{
+    size_t t = 0, i = 0;
+    ER_TRY(er_options_set(r->job->tables, r->job->table_count, key, value, ER_JOB_HPARAMS, face_places[face],
+                          r->job->folder, r->arena, r->err));
+    ER_ALWAYS(er_job_find(r->job, key, &t, &i));
+    r->job->tables[t].set[i] = ER_JOB_DEFAULT;
+    r->place[t][i] = face_places[face];
+    return 0;
+}
+
 int er_job_reset(er_job_reader *r, const char *key)
 {
     size_t t = 0, i = 0;

@@ -104,10 +104,13 @@ static void settle_tuning(er_job *job)
 }
 
 /* Published zsRE tables edit to the true answer, EasyEdit to the alternative: a silent default would be one of two
- * experiments. */
+ * experiments. A face names its program. */
 static int check_target(er_job_reader *r)
 {
+    const int face = r->job->parity;
     if (r->job->data.format != ER_JOB_ZSRE || r->job->data.target != ER_JOB_TARGET_NONE) return 0;
+    if (face != ER_JOB_PARITY_NONE)
+        return er_job_preset(r, face, "data.target", face == ER_JOB_PARITY_EASYEDIT ? "alt" : "answers");
     return er_fail(r->err, ER_E_INPUT, "%s: key 'data.target' is missing: with data.format zsre it has no default, "
                    "expected answers (published tables) or alt (EasyEdit)", er_job_place(r, "data.format"));
 }

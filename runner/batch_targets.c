@@ -34,7 +34,7 @@ void er_batch_range(const er_batch *b, int64_t items, int64_t unit, int64_t *fir
 int er_batch_prompts(er_batch *b, er_err *err)
 {
     const er_setup *s = &b->r->setup;
-    int rome = strcmp(s->editor->template_list, "rome") == 0;
+    const enum er_target_rule rule = er_editor_rule(s->editor, &s->model->config);
     ER_TRY(er_arena_take(b->arena, &b->prompts, (size_t)b->count, err));
     ER_TRY(er_arena_take(b->arena, &b->failed, (size_t)b->count, err));
     ER_TRY(er_arena_take(b->arena, &b->reason, (size_t)b->count, err));
@@ -44,7 +44,7 @@ int er_batch_prompts(er_batch *b, er_err *err)
         b->failed[i] = 0;
         b->reason[i][0] = 0; /* of requests that fail later, the record alone has it */
         int code = er_prompt_make(&b->prompts[i], s->model->tokenizer, &s->data.requests[b->first + i],
-                                  &b->r->templates, b->r->edit.parity, rome, b->arena, &e);
+                                  &b->r->templates, b->r->edit.parity, rule, b->arena, &e);
         if (code && code != ER_E_INPUT) {
             if (err) *err = e;
             return code;

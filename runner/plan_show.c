@@ -22,7 +22,7 @@ static int print_ids(const er_tokenizer *t, const int32_t *ids, int64_t n, er_er
     return code;
 }
 
-static int show_request(const er_setup *s, const er_tokenizer *t, const er_request *q, er_err *err)
+static int show_request(const er_setup *s, const er_config *config, const er_tokenizer *t, const er_request *q, er_err *err)
 {
     const char *plain[] = {"{}"};
     er_templates templates = {.count = 1, .text = plain};
@@ -33,9 +33,8 @@ static int show_request(const er_setup *s, const er_tokenizer *t, const er_reque
            q->flags & ER_REQUEST_SAME_TARGET ? ", already the answer" : "",
            q->flags & ER_REQUEST_CONFLICT ? ", conflicts with another record" : "",
            q->flags & ER_REQUEST_DUPLICATE_ID ? ", case id seen before" : "");
-    int rome = !strcmp(s->editor->template_list, "rome");
     er_err why = ER_ERR_INIT;
-    int code = er_prompt_make(&p, t, q, &templates, (enum er_parity)s->job.parity, rome, s->arena, &why);
+    int code = er_prompt_make(&p, t, q, &templates, (enum er_parity)s->job.parity, er_editor_rule(s->editor, config), s->arena, &why);
     if (code == ER_E_INPUT) {
         printf("  cannot be edited: %s\n", why.text);
         code = 0;
@@ -54,14 +53,15 @@ static int show_request(const er_setup *s, const er_tokenizer *t, const er_reque
     return code;
 }
 
-int er_plan_show(const er_setup *job, const er_tokenizer *t, const er_err *why, int64_t most, er_err *err)
+int er_plan_show(const er_setup *job, const er_config *config, const er_tokenizer *t, const er_err *why, int64_t most,
+                 er_err *err)
 {
     if (most > MOST_SHOWN) most = MOST_SHOWN;
     if (most && !t) return er_fail(err, ER_E_INPUT, "--show needs the model's tokenizer: %s", why->code ? why->text : "none");
     if (most && !job->data.requests) return er_fail(err, ER_E_INPUT, "--show: %s is not there", job->job.data.path);
     for (int64_t i = 0; i < most && i < job->data.count; i++) {
         printf(i ? "" : "\n");
-        ER_TRY(show_request(job, t, &job->data.requests[i], err));
+        ER_TRY(show_request(job, config, t, &job->data.requests[i], err));
     }
     return 0;
 }

@@ -101,12 +101,12 @@ static int add_scored(sums *s, const er_tokenizer *t, const er_request *q, er_ar
 }
 
 static int add_request(sums *s, const er_tokenizer *t, const er_request *q, const er_templates *templates, int parity,
-                       int rome, er_arena *arena, er_err *err)
+                       enum er_target_rule rule, er_arena *arena, er_err *err)
 {
     er_prompt p;
     er_err why = ER_ERR_INIT;
     er_arena_mark mark = er_arena_mark_now(arena);
-    int code = er_prompt_make(&p, t, q, templates, (enum er_parity)parity, rome, arena, &why);
+    int code = er_prompt_make(&p, t, q, templates, (enum er_parity)parity, rule, arena, &why);
     if (!code) {
         add_prompt(s, &p);
         code = add_scored(s, t, q, arena, &why);
@@ -118,10 +118,11 @@ static int add_request(sums *s, const er_tokenizer *t, const er_request *q, cons
 
 int er_plan_texts_of(er_cost_texts *out, er_plan_scored *scored, int64_t *counted, const er_tokenizer *t,
                      const er_job *job, const er_dataset *data, const er_editor *editor, const er_hyper *hyper,
-                     er_err *err)
+                     const er_config *config, er_err *err)
 {
+    const enum er_target_rule rule = er_editor_rule(editor, config);
     static const char *plain[] = {"{}"};
-    const int rome = !strcmp(editor->template_list, "rome"), file = job->templates.source == ER_JOB_TEMPLATES_FILE;
+    const int file = job->templates.source == ER_JOB_TEMPLATES_FILE;
     er_templates templates = {.count = 1, .text = plain};
     sums s = {0};
     er_arena *arena = NULL;
@@ -131,7 +132,7 @@ int er_plan_texts_of(er_cost_texts *out, er_plan_scored *scored, int64_t *counte
     int code = file ? er_templates_read(&templates, job->templates.file, editor->template_list, arena, err)
                     : er_plan_rows(&rows, &prefix, editor, hyper, err);
     for (int64_t i = 0; !code && i < data->count && s.requests < MOST_COUNTED; i++)
-        code = add_request(&s, t, &data->requests[i], &templates, job->parity, rome, arena, err);
+        code = add_request(&s, t, &data->requests[i], &templates, job->parity, rule, arena, err);
     er_arena_free(arena);
     ER_TRY(code);
     if (!(s.requests > 0)) return 0;

@@ -38,7 +38,7 @@ static int norm_of(const anchoring *a, int64_t index, er_arena *arena, double *n
     er_target target;
     *norm = (double)NAN;
     int code = er_prompt_make(&prompt, s->model->tokenizer, &s->data.requests[index], &a->plain, a->edit.parity,
-                              strcmp(s->editor->template_list, "rome") == 0, arena, &why);
+                              er_editor_rule(s->editor, &s->model->config), arena, &why);
     if (code == ER_E_INPUT) return 0;
     if (code) {
         if (err) *err = why;

@@ -24,6 +24,19 @@ static int editor_table(void *context, const char *method, er_option_table *out,
     return s->editor->options(out, &s->hyper, s->arena, err);
 }
 
+static int editor_preset(void *context, int parity, int64_t index, const char **key, const char **value)
+{
+    er_setup *s = context;
+    const er_face_preset *p = er_editor_preset(s->editor, (enum er_parity)parity, index);
+    if (!p) return 0;
+    snprintf(s->preset, sizeof s->preset, "editor.%s", p->key);
+    *key = s->preset;
+    *value = p->value;
+    return 1;
+}
+
+er_job_editor er_setup_job_editor(er_setup *s) { return (er_job_editor){editor_table, s, editor_preset}; }
+
 static void log_notes(const er_setup *s, const er_job_note *notes, int64_t count)
 {
     if (s->world->rank != 0 || s->quiet) return;
@@ -55,7 +68,7 @@ static int check_supported(const er_setup *s, er_err *err)
 static int read_job(er_setup *s, const char *path, const char *const *sets, const er_job_setting *settings,
                     size_t count, er_err *err)
 {
-    er_job_editor editor = {editor_table, s};
+    er_job_editor editor = er_setup_job_editor(s);
     ER_TRY(er_arena_new(&s->arena, 0, err));
     ER_TRY(sets ? er_job_read(&s->job, path, &editor, sets, count, s->arena, err)
                 : er_job_read_settings(&s->job, path, &editor, settings, count, s->arena, err));

@@ -47,6 +47,7 @@ typedef struct er_setup {
     er_corpus *corpus;  /* NULL until er_setup_corpus */
     er_hash identity;   /* of the run, without what extends it */
     char *run;          /* its folder: OUT/NAME-HASH */
+    char preset[80];    /* the key that a face's preset was last asked of */
 } er_setup;
 
 /* What a job needs opened. */
@@ -67,6 +68,9 @@ int er_setup_overlay(const er_setup *s, er_overlay *o, er_err *err);
 
 /* Logs where the passes since the last call met values beyond what precision.compute holds, if they did. */
 void er_setup_warn_beyond(const er_setup *s);
+
+/* The setup as the reader of its job asks for it: finds the editor and fills s->hyper. s->arena must be there. */
+er_job_editor er_setup_job_editor(er_setup *s);
 
 /* Requests of batch b: first index and count. */
 void er_setup_batch(const er_setup *s, int64_t b, int64_t *first, int64_t *count);

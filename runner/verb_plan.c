@@ -248,7 +248,7 @@ static int count_texts(call_state *s, er_err *err)
     ER_TRY(er_plan_texts_assumed(&p->texts, job->editor, &job->hyper, given, err));
     if (!given && s->tokenizer && job->data.requests)
         ER_TRY(er_plan_texts_of(&p->texts, &scored, &counted, s->tokenizer, &job->job, &job->data, job->editor,
-                                &job->hyper, err));
+                                &job->hyper, p->config, err));
     if (counted)
         snprintf(s->from, sizeof s->from, "means of %lld of the job's requests", (long long)counted);
     else
@@ -346,7 +346,7 @@ static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
     if (!code) code = read_memory(&s, err);
     if (!code && er_args_get(args, "explain")) code = er_explain(&s.setup, err);
     if (!code) code = print_plan(&s, json, err);
-    if (!code && shown) code = er_plan_show(&s.setup, s.tokenizer, &s.why, shown, err);
+    if (!code && shown) code = er_plan_show(&s.setup, s.plan.config, s.tokenizer, &s.why, shown, err);
     close_state(&s);
     if (!code && er_args_get(args, "folder")) code = print_folder(args, w, err);
     return code;

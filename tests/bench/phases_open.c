@@ -60,11 +60,11 @@ int bench_again(const bench_watch *w, sample *out, int64_t *times)
     return 0;
 }
 
-static int make_prompts(er_prompt **out, bench *b, const er_templates *templates, int rome, er_err *err)
+static int make_prompts(er_prompt **out, bench *b, const er_templates *templates, enum er_target_rule rule, er_err *err)
 {
     ER_TRY(er_arena_take(b->arena, out, (size_t)b->data.count, err));
     for (int64_t i = 0; i < b->data.count; i++)
-        ER_TRY(er_prompt_make(&(*out)[i], b->model->tokenizer, &b->data.requests[i], templates, ER_PARITY_NONE, rome,
+        ER_TRY(er_prompt_make(&(*out)[i], b->model->tokenizer, &b->data.requests[i], templates, ER_PARITY_NONE, rule,
                               b->arena, err));
     return 0;
 }
@@ -80,8 +80,8 @@ int bench_open(bench *b, er_err *err)
     b->job.data.format = ER_JOB_COUNTERFACT;
     b->job.data.path = b->facts;
     ER_TRY(er_dataset_read(&b->data, &b->job, b->arena, err));
-    ER_TRY(make_prompts(&b->rome, b, &b->rome_texts, 1, err));
-    return make_prompts(&b->memit, b, &b->memit_texts, 0, err);
+    ER_TRY(make_prompts(&b->rome, b, &b->rome_texts, ER_RULE_ROME, err));
+    return make_prompts(&b->memit, b, &b->memit_texts, ER_RULE_FAMILY, err);
 }
 
 void bench_close(bench *b)

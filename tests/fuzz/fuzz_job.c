@@ -65,7 +65,7 @@ static void read_back(const er_job *job, er_arena *arena)
     er_text first = ER_TEXT_INIT, second = ER_TEXT_INIT;
     char path[64];
     int descriptor = -1;
-    const er_job_editor editor = {table_of, &h};
+    const er_job_editor editor = {.table = table_of, .context = &h};
     ER_ALWAYS(er_job_dump(&first, job, 1, &err) == 0);
     memory_file(path, &descriptor, first.at, first.length);
     if (er_job_read(&again, path, &editor, NULL, 0, arena, &err)) {
@@ -92,7 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char path[64], hparams[64], set[96] = "editor.hparams=null"; /* no other file is ever opened */
     int job_file = -1, hparams_file = -1;
     const char *text = (const char *)data, *cut = memmem(data, size, border, 5), *sets[] = {set};
-    const er_job_editor editor = {table_of, &h};
+    const er_job_editor editor = {.table = table_of, .context = &h};
     memory_file(path, &job_file, text, cut ? (size_t)(cut - text) : size);
     if (cut) {
         memory_file(hparams, &hparams_file, cut + 5, size - (size_t)(cut + 5 - text));

@@ -49,6 +49,9 @@ grep -q 'store/moment-\|inputs/corpus' "$work/list" && fail "the bundle holds wh
 expect 0 verify "$work/b.tar"
 printf 'base: job.yaml\ngrid: {editor.L2: [1, 2]}\nset: {stats.imported: elsewhere}\nout: sweep\n' >"$work/sweep.yaml"
 expect 0 sweep "$work/sweep.yaml"
+expect 2 run "$work/bare.yaml" --set stats.imported=P --set "model.path=$fixtures/families/llama-plain" --set "editor.layers=[1]"
+says "no statistics of that name for layer 1 of this model" # another model's P (docs/parity.md, B5)
+expect 2 run "$work/bare.yaml" --set stats.imported=P --set "editor.layers=[0, 2]"; says "no statistics of that name for layer 0"
 expect 2 run "$job" --set stats.imported=P; says "its threshold was chosen where it was made"
 expect 2 run "$work/bare.yaml" --set stats.imported=P --set editor.nullspace_rank=9; says "none can be given here"
 sed -e 's/alphaedit/memit/' -e 's/, L2: 1//' "$work/bare.yaml" >"$work/memit.yaml"

@@ -24,19 +24,11 @@ static void write_file(const char *name, const char *text)
     assert_int_equal(er_save_bytes(path, text, strlen(text), NULL), 0);
 }
 
-static int editor_table(void *context, const char *method, er_option_table *out, int64_t *batch_most, er_err *err)
-{
-    er_setup *s = context;
-    ER_TRY(er_editor_find(&s->editor, method, err));
-    *batch_most = s->editor->most_batch;
-    return s->editor->options(out, &s->hyper, s->arena, err);
-}
-
 /* Reads a job of the method with that file; model: a name below jobs/models. */
 static int read_job(world *w, const char *method, const char *hparams, const char *model)
 {
     char path[600], text[1500], real[600];
-    er_job_editor editor = {editor_table, &w->s};
+    er_job_editor editor = er_setup_job_editor(&w->s);
     *w = (world){.err = ER_ERR_INIT};
     w->s.quiet = 1;
     assert_non_null(realpath("jobs/models", real));

@@ -59,7 +59,7 @@ static int read_text(world *w, const char *text)
 {
     char path[128];
     size_t n = 0;
-    const er_job_editor editor = {table_of, &w->h};
+    const er_job_editor editor = {.table = table_of, .context = &w->h};
     while (n < SETS && w->sets[n]) n++;
     if (!w->arena) assert_int_equal(er_arena_new(&w->arena, 0, NULL), 0);
     write_file("job.yaml", text);
@@ -604,7 +604,7 @@ static void shipped_jobs_fit_their_editors(void **state)
         er_err err = ER_ERR_INIT;
         memset(&e, 0, sizeof e);
         assert_int_equal(er_arena_new(&e.arena, 0, NULL), 0);
-        const er_job_editor editor = {real_table, &e};
+        const er_job_editor editor = {.table = real_table, .context = &e};
         if (er_job_read(&job, jobs[i].path, &editor, NULL, 0, e.arena, &err)) fail_msg("%s", err.text);
         assert_int_equal(job.edit.batch, jobs[i].batch);
         assert_int_equal(job.data.count, jobs[i].count);
@@ -646,7 +646,7 @@ static void lack_of_memory_leaks_nothing(void **state)
         er_job job;
         er_arena *arena = NULL;
         const char *set = "editor.layers=[1, 2]";
-        const er_job_editor editor = {table_of, &h};
+        const er_job_editor editor = {.table = table_of, .context = &h};
         char path[128];
         snprintf(path, sizeof path, "%s/job.yaml", folder);
         assert_int_equal(er_arena_new(&arena, 256, NULL), 0);
