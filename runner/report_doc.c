@@ -162,7 +162,8 @@ static void say(er_doc *d, int item, const char *format, va_list args)
     d->code = format_text(&text, format, args, d->err);
     if (!d->code) {
         html(d, item ? "<p>• " : "<p>");
-        md(d, item ? "- " : "");
+        md(d, item ? "- " : d->listed ? "\n" : ""); /* else the paragraph would go on with the list's last line */
+        if (writes(d, ER_DOC_MD)) d->listed = item;
         both(d, text);
         html(d, "</p>\n");
         md(d, item ? "\n" : "\n\n");

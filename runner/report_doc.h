@@ -33,6 +33,7 @@ typedef struct er_doc {
     int only; /* 0: both; else where the next calls write */
     const char *align;
     int column, row;
+    int listed; /* the last paragraph in Markdown was a line of a list */
 } er_doc;
 
 /* report.c: the page with errata's style up to its title; the HTML's <header> is left open. */

@@ -13,14 +13,19 @@ enum { MOST_TRACES = 150, MOST_POINTS = 1000, MOST_BARS = 40 };
 
 /* --- shared ------------------------------------------------------------------------------------------------------ */
 
-void er_figure_begin(er_pen *p, int width, int height)
+void er_figure_style(er_pen *p)
 {
-    er_pen_say(p, "set terminal svg size %d,%d dynamic rounded noenhanced font 'Helvetica,Arial,sans-serif,12'\n"
-               "set encoding utf8\nset datafile missing 'NaN'\nset border 3 lc rgb '%s'\n"
+    er_pen_say(p, "set encoding utf8\nset datafile missing 'NaN'\nset border 3 lc rgb '%s'\n"
                "set autoscale xfix\nset tics out nomirror textcolor rgb '%s'\nset xtics norotate\n"
                "set grid y lc rgb '%s' lt 1 lw 1\n"
-               "set key top left horizontal samplen 1.6 textcolor rgb '%s'\n",
-               width, height, line_grey, ink, grid_grey, ink);
+               "set key top left horizontal samplen 1.6 textcolor rgb '%s'\n", line_grey, ink, grid_grey, ink);
+}
+
+void er_figure_begin(er_pen *p, int width, int height)
+{
+    er_pen_say(p, "set terminal svg size %d,%d dynamic rounded noenhanced font 'Helvetica,Arial,sans-serif,12'\n", width,
+               height);
+    er_figure_style(p);
 }
 
 void er_figure_titles(er_pen *p, const char *title, const char *x, const char *y)
@@ -320,12 +325,12 @@ void er_figure_spectra(er_pen *p, const er_report *r)
 
 /* --- times ------------------------------------------------------------------------------------------------------- */
 
-static void plain_word(char out[33], const char *name)
+void er_figure_word(char out[33], const char *name)
 {
     size_t n = 0;
     for (; name[n] && n < 32; n++) {
         char c = name[n];
-        int good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == ' ';
+        int good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == ' ';
         out[n] = good ? c : '.';
     }
     out[n] = 0;
@@ -347,7 +352,7 @@ void er_figure_phases(er_pen *p, const er_report *r)
     er_pen_say(p, "$t << EOD\n");
     for (int64_t i = 0, at = 0; i < r->phase_count && at < bars; i++) {
         if (!strcmp(r->phases[i].name, "all")) continue;
-        plain_word(word, r->phases[i].name);
+        er_figure_word(word, r->phases[i].name);
         er_pen_say(p, "\"%s\" %lld %.7g \"%.*f s\"\n", word, (long long)at++, r->phases[i].seconds,
                    r->phases[i].seconds < 10 ? 2 : r->phases[i].seconds < 100 ? 1 : 0, r->phases[i].seconds);
     }

@@ -186,6 +186,8 @@ static int take_event(er_report *r, const json_t *line, int *known, er_err *err)
     *known = json_is_string(json_object_get(line, "event")); /* kinds of other versions are nobody's damage */
     if (is_true(line, "event", "target")) return take_target(r, line, err);
     if (is_true(line, "event", "layer")) return take_layer(r, line, err);
+    if (is_true(line, "event", "guard"))
+        return json_array_append(r->guards, (json_t *)(uintptr_t)line) ? er_fail(err, ER_E_MEMORY, "out of memory") : 0;
     return is_true(line, "event", "spectrum") ? take_spectrum(r, line, err) : 0;
 }
 
@@ -253,9 +255,9 @@ static int read_file(er_report *r, const char *name, line_sink *sink, er_err *er
     return code;
 }
 
-int er_report_read_lines(er_report *r, er_err *err)
+int er_report_read_lines(er_report *r, int all, er_err *err)
 {
-    ER_TRY(read_file(r, "cases.jsonl", take_case, err));
+    if (all) ER_TRY(read_file(r, "cases.jsonl", take_case, err));
     ER_TRY(read_file(r, "events.jsonl", take_event, err));
-    return read_file(r, "timings.jsonl", take_time, err);
+    return all ? read_file(r, "timings.jsonl", take_time, err) : 0;
 }

@@ -114,6 +114,16 @@ int64_t er_report_edits_at(const er_report *r, const char *moment)
     return *end || end == moment + 6 || n < 0 ? -1 : n;
 }
 
+int64_t er_report_edits_after(const er_report *r, int64_t batch)
+{
+    const json_t *protocol = json_object_get(r->summary, "protocol");
+    const int64_t size = (int64_t)json_integer_value(json_object_get(protocol, "batch"));
+    const int64_t count = (int64_t)json_integer_value(json_object_get(protocol, "count"));
+    const int64_t most = (int64_t)1 << 30; /* of what a damaged file says the product stays whole */
+    const int64_t end = (batch < most ? batch + 1 : most) * (size > 0 && size < most ? size : 1);
+    return count > 0 && end > count ? count : end;
+}
+
 int64_t er_report_layer_list(const er_report *r, int64_t *layers, int64_t most)
 {
     int64_t count = 0;
