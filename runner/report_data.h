@@ -40,6 +40,7 @@ typedef struct er_report_layer {
     int64_t batch, layer, requests, history_rows, history_rank; /* rows: before the batch */
     double z_error, update_norm, weight_norm, condition, total_norm;
     double keys[4]; /* means over requests of norm, saturation, nullspace, shift; NAN: not measured */
+    char matrix[8]; /* "q", "gate", ...; "": the down projection */
 } er_report_layer;
 
 /* {"event":"spectrum","layer":,"dimension":,"kept":,"points":[[index, eigenvalue], ...]}, indices from 0, ascending. */

@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -229,6 +230,13 @@ void er_doc_cell(er_doc *d, const char *format, ...)
         if (!d->align[++d->column]) end_row(d);
     }
     er_free(text);
+}
+
+void er_doc_number(er_doc *d, double x, char kind, int digits)
+{
+    if (!isfinite(x)) er_doc_cell(d, "–");
+    else if (kind == 'g') er_doc_cell(d, "%.*g", digits, x);
+    else er_doc_cell(d, "%.*f%s", digits, x, kind == '%' ? " %" : "");
 }
 
 void er_doc_table_end(er_doc *d)

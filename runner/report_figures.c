@@ -206,15 +206,16 @@ static double capacity_of(const er_report_layer *l)
 }
 
 /* At most about MOST_POINTS batches a layer, the last one always among them. */
-static void layer_data(er_pen *p, const er_report *r, int64_t k, int64_t layer, layer_value *of, const char *name)
+static void layer_data(er_pen *p, const er_report *r, int64_t k, const er_report_layer *first, layer_value *of,
+                       const char *name)
 {
     int64_t rows = 0, at = 0;
-    for (int64_t i = 0; i < r->layer_count; i++) rows += r->layers[i].layer == layer;
+    for (int64_t i = 0; i < r->layer_count; i++) rows += er_report_same_matrix(first, &r->layers[i]);
     int64_t stride = (rows + MOST_POINTS - 1) / MOST_POINTS;
     er_pen_say(p, "$%s%lld << EOD\n", name, (long long)k);
     for (int64_t i = 0; i < r->layer_count; i++) {
         const er_report_layer *l = &r->layers[i];
-        if (l->layer != layer || ((rows - 1 - at++) % stride) != 0) continue;
+        if (!er_report_same_matrix(first, l) || ((rows - 1 - at++) % stride) != 0) continue;
         er_pen_say(p, "%lld", (long long)l->batch);
         er_figure_value(p, of(l));
         er_pen_say(p, "\n");
@@ -225,17 +226,20 @@ static void layer_data(er_pen *p, const er_report *r, int64_t k, int64_t layer, 
 static void layer_panel(er_pen *p, const er_report *r, const char *name, layer_value *of, const char *title,
                         const char *y)
 {
-    int64_t layers[ER_REPORT_LAYERS], n = er_report_layer_list(r, layers, ER_REPORT_LAYERS);
+    const er_report_layer *layers[ER_REPORT_LAYERS];
+    int64_t n = er_report_layer_list(r, layers, ER_REPORT_LAYERS);
     int few = r->layer_count <= 40 * n;
-    char colour[8];
+    char colour[8], label[32], word[33];
     for (int64_t k = 0; k < n; k++) layer_data(p, r, k, layers[k], of, name);
     er_figure_titles(p, title, "", y);
     er_pen_say(p, "plot [] [0:*]");
     for (int64_t k = 0; k < n; k++) {
         er_figure_colour(colour, k, n);
-        er_pen_say(p, "%s $%s%lld using 1:2 with %s lc rgb '%s' lw 1.8 title '%s%lld'",
+        er_report_layer_name(label, layers[k]);
+        er_figure_word(word, label);
+        er_pen_say(p, "%s $%s%lld using 1:2 with %s lc rgb '%s' lw 1.8 title '%s%s'",
                    k ? "," : "", name, (long long)k, few ? "linespoints pt 7 ps 0.35" : "lines", colour,
-                   k ? "" : "layer ", (long long)layers[k]);
+                   k ? "" : "layer ", word);
     }
     er_pen_say(p, "\n");
 }
@@ -269,7 +273,7 @@ static void few_batches(er_pen *p, const er_report *r)
 
 void er_figure_norms(er_pen *p, const er_report *r)
 {
-    int64_t layers[ER_REPORT_LAYERS];
+    const er_report_layer *layers[ER_REPORT_LAYERS];
     if (!has_curve(r, norm_of)) return;
     int rows = (int)(er_report_layer_list(r, layers, ER_REPORT_LAYERS) + 2) / 3; /* of the key */
     er_figure_begin(p, 900, 310 + 16 * rows);
@@ -283,7 +287,7 @@ void er_figure_norms(er_pen *p, const er_report *r)
 
 void er_figure_capacity(er_pen *p, const er_report *r)
 {
-    int64_t layers[ER_REPORT_LAYERS];
+    const er_report_layer *layers[ER_REPORT_LAYERS];
     if (!has_curve(r, capacity_of)) return;
     int rows = (int)(er_report_layer_list(r, layers, ER_REPORT_LAYERS) + 5) / 6;
     er_figure_begin(p, 900, 265 + 16 * rows);

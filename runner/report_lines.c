@@ -156,7 +156,9 @@ static int take_layer(er_report *r, const json_t *line, er_err *err)
     er_report_layer l = {whole(line, "batch"), whole(line, "layer"), whole(line, "requests"),
                          whole(line, "history_rows"), whole(line, "history_rank"), number(line, "z_error"),
                          number(line, "update_norm"), number(line, "weight_norm"), number(line, "condition"),
-                         number(line, "total_update_norm"), {0}};
+                         number(line, "total_update_norm"), {0}, ""};
+    const char *matrix = json_string_value(json_object_get(line, "matrix"));
+    snprintf(l.matrix, sizeof l.matrix, "%s", matrix ? matrix : "");
     for (size_t c = 0; c < 4; c++) l.keys[c] = mean_of_keys(json_object_get(line, "keys"), c);
     ER_TRY(er_grow(&r->layers, &r->layer_room, (size_t)r->layer_count + 1, err));
     r->layers[r->layer_count++] = l;

@@ -29,7 +29,10 @@ int er_report_losses(er_losses *out, const er_report *r, er_err *err);
 
 /* Edits in the model at a moment of summary.json; -1: not one of the curve's. */
 int64_t er_report_edits_at(const er_report *r, const char *moment);
-int64_t er_report_layer_list(const er_report *r, int64_t *layers, int64_t most); /* distinct, in order of appearance */
+/* The first line of each edited matrix, in order of appearance; is a line of the same matrix; "5", "5 q". */
+int64_t er_report_layer_list(const er_report *r, const er_report_layer **first, int64_t most);
+int er_report_same_matrix(const er_report_layer *a, const er_report_layer *b);
+void er_report_layer_name(char out[32], const er_report_layer *l);
 enum { ER_REPORT_LAYERS = 64 };
 
 /* Edits in the model behind a batch. */
