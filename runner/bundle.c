@@ -9,26 +9,11 @@
 #include "runner/run.h"
 #include "runner/subject.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 const char er_bundle_head[] = "bundle.json", er_bundle_env[] = "env.json", er_bundle_env_hash[] = "env.hash";
-
-typedef struct item {
-    char *name, *path;
-    int64_t bytes;
-} item;
-
-typedef struct packing {
-    const char *folder;
-    er_setup setup;
-    json_t *inputs;
-    item *items;
-    size_t count, capacity;
-} packing;
 
 void er_line_hash(char text[ER_LINE_HASH + 1], const char *line, size_t n)
 {
@@ -56,124 +41,6 @@ int er_bundle_content(er_hash *out, const char *run, const json_t *files, er_err
     return code;
 }
 
-/* --- which files ------------------------------------------------------------------------------------------------- */
-
-static int add_item(packing *p, const char *name, const char *path, er_err *err)
-{
-    struct stat info;
-    item it = {NULL, NULL, 0};
-    if (stat(path, &info)) return er_fail(err, ER_E_IO, "%s: %s", path, strerror(errno));
-    it.bytes = (int64_t)info.st_size;
-    int code = er_strdup(&it.name, name, err);
-    if (!code) code = er_strdup(&it.path, path, err);
-    if (!code) code = er_grow(&p->items, &p->capacity, p->count + 1, err);
-    if (code) {
-        er_free(it.name);
-        er_free(it.path);
-        return code;
-    }
-    p->items[p->count++] = it;
-    return 0;
-}
-
-static int add_run_file(packing *p, const char *name, er_err *err)
-{
-    char *path = NULL;
-    ER_TRY(er_path_join(&path, p->folder, name, err));
-    int code = add_item(p, name, path, err);
-    er_free(path);
-    return code;
-}
-
-static int add_ledger(packing *p, er_err *err)
-{
-    char *path = NULL;
-    ER_TRY(er_path_join(&path, p->folder, "ledger", err));
-    DIR *d = opendir(path);
-    int code = d ? 0 : er_fail(err, ER_E_IO, "%s: %s", path, strerror(errno));
-    for (struct dirent *e; !code && (e = readdir(d));) {
-        er_text name = ER_TEXT_INIT;
-        size_t n = strlen(e->d_name);
-        if (n < 4 || strcmp(e->d_name + n - 3, ".h5") != 0) continue;
-        code = er_text_format(&name, err, "ledger/%s", e->d_name);
-        if (!code) code = add_run_file(p, name.at, err);
-        er_text_free(&name);
-    }
-    if (d) closedir(d);
-    er_free(path);
-    return code;
-}
-
-/* A hash in inputs.json (at most one level down), which must be the one found now. */
-static int check_hash(const packing *p, const json_t *stored, const er_hash *now, const char *path, er_err *err)
-{
-    er_hash then;
-    const char *text = json_string_value(stored);
-    if (!text || er_hash_parse(&then, text)) return er_fail(err, ER_E_FORMAT, "%s/inputs.json: a hash is missing", p->folder);
-    return er_hash_equal(&then, now) ? 0 : er_fail(err, ER_E_MISMATCH, "%s has changed since the run was made", path);
-}
-
-static int add_templates(packing *p, er_err *err)
-{
-    const char *path = p->setup.job.templates.file;
-    er_templates t;
-    if (p->setup.job.templates.source != ER_JOB_TEMPLATES_FILE) return 0;
-    ER_TRY(er_templates_read(&t, path, p->setup.editor->template_list, p->setup.arena, err));
-    ER_TRY(check_hash(p, json_object_get(p->inputs, "templates"), &t.hash, path, err));
-    return add_item(p, "inputs/templates", path, err);
-}
-
-static int add_data(packing *p, er_err *err)
-{
-    const er_job *j = &p->setup.job;
-    ER_TRY(er_setup_open(&p->setup, ER_SETUP_DATA, err));
-    ER_TRY(check_hash(p, json_object_get(json_object_get(p->inputs, "data"), "file"), &p->setup.data.source,
-                      j->data.path, err));
-    if (j->data.ids) ER_TRY(add_item(p, "inputs/ids", j->data.ids, err));
-    return add_item(p, "inputs/data", j->data.path, err);
-}
-
-static int add_stats(packing *p, er_err *err)
-{
-    er_input_stats *stats = NULL;
-    int64_t count = 0;
-    const char *store = p->setup.job.stats.store;
-    int code = er_inputs_stats(&stats, &count, p->inputs, err);
-    for (int64_t i = 0; !code && i < 2 * count; i++) {
-        char *path = NULL;
-        er_text name = ER_TEXT_INIT;
-        const er_hash none = {{0}};
-        if (er_hash_equal(&stats[i / 2].content[i % 2], &none)) continue; /* an imported projection has no moment */
-        code = er_store_path(&path, store, &stats[i / 2].key, i % 2 != 0, err);
-        if (!code) code = er_text_format(&name, err, "store/%s", strrchr(path, '/') + 1);
-        if (!code) code = add_item(p, name.at, path, err);
-        er_text_free(&name);
-        er_free(path);
-    }
-    er_free(stats);
-    return code;
-}
-
-static int by_name(const void *a, const void *b) { return strcmp(((const item *)a)->name, ((const item *)b)->name); }
-
-static int add_items(packing *p, const er_bundle_options *options, er_err *err)
-{
-    static const char *const names[] = {"job.resolved.yaml", "inputs.json", "templates.json", "events.jsonl",
-                                        "cases.jsonl", "summary.json", "summary.csv"};
-    const er_job *j = &p->setup.job;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) ER_TRY(add_run_file(p, names[i], err));
-    if (j->precision.measure) ER_TRY(add_run_file(p, "precision.jsonl", err));
-    if (j->score.drift.tokens || j->score.drift.probe) ER_TRY(add_run_file(p, "drift.jsonl", err));
-    ER_TRY(add_ledger(p, err));
-    ER_TRY(add_templates(p, err));
-    if (options->data) ER_TRY(add_data(p, err));
-    if (options->corpus && !j->stats.imported && j->stats.corpus == ER_JOB_CORPUS_FILE)
-        ER_TRY(add_item(p, "inputs/corpus", j->stats.file.path, err));
-    if (options->stats) ER_TRY(add_stats(p, err));
-    qsort(p->items, p->count, sizeof *p->items, by_name);
-    return 0;
-}
-
 /* --- the archive ------------------------------------------------------------------------------------------------- */
 
 static int has_lines(const char *name)
@@ -182,7 +49,7 @@ static int has_lines(const char *name)
     return n > 6 && strcmp(name + n - 6, ".jsonl") == 0;
 }
 
-static int describe_lines(json_t *file, const item *it, er_err *err)
+static int describe_lines(json_t *file, const er_packed *it, er_err *err)
 {
     er_map map = {NULL, 0};
     json_t *lines = json_array();
@@ -199,7 +66,7 @@ static int describe_lines(json_t *file, const item *it, er_err *err)
     return json_object_set_new(file, "lines", lines) ? er_fail(err, ER_E_MEMORY, "out of memory") : 0;
 }
 
-static int describe(json_t *files, const item *it, er_err *err)
+static int describe(json_t *files, const er_packed *it, er_err *err)
 {
     er_hash hash;
     char text[ER_HASH_TEXT];
@@ -210,7 +77,7 @@ static int describe(json_t *files, const item *it, er_err *err)
     return has_lines(it->name) ? describe_lines(file, it, err) : 0;
 }
 
-static int make_head(er_text *out, const packing *p, const char *run, er_hash *content, er_err *err)
+static int make_head(er_text *out, const er_packing *p, const char *run, er_hash *content, er_err *err)
 {
     char text[ER_HASH_TEXT];
     json_t *files = json_array();
@@ -230,7 +97,7 @@ static int make_head(er_text *out, const packing *p, const char *run, er_hash *c
     return code;
 }
 
-static int put_env(er_archive_writer *w, const packing *p, er_err *err)
+static int put_env(er_archive_writer *w, const er_packing *p, er_err *err)
 {
     char *path = NULL, *bytes = NULL, text[ER_HASH_TEXT + 1];
     size_t n = 0;
@@ -248,7 +115,7 @@ static int put_env(er_archive_writer *w, const packing *p, er_err *err)
     return code;
 }
 
-static int put_all(const packing *p, const char *to, const er_text *head, er_err *err)
+static int put_all(const er_packing *p, const char *to, const er_text *head, er_err *err)
 {
     er_archive_writer *w = NULL;
     ER_TRY(er_archive_create(&w, to, err));
@@ -263,7 +130,7 @@ static int put_all(const packing *p, const char *to, const er_text *head, er_err
 
 /* --- the whole --------------------------------------------------------------------------------------------------- */
 
-static int open_run(packing *p, er_world *w, er_err *err)
+static int open_run(er_packing *p, er_world *w, er_err *err)
 {
     char *path = NULL, *inputs = NULL, *journal = NULL;
     int code = er_path_join(&journal, p->folder, "scores.journal", err);
@@ -293,12 +160,12 @@ static int run_name(char **out, const char *folder, er_err *err)
     return code;
 }
 
-static int write_bundle(er_bundle_made *out, packing *p, er_world *w, const er_bundle_options *options, er_err *err)
+static int write_bundle(er_bundle_made *out, er_packing *p, er_world *w, const er_bundle_options *options, er_err *err)
 {
     char *run = NULL;
     er_text head = ER_TEXT_INIT, to = ER_TEXT_INIT;
     ER_TRY(open_run(p, w, err));
-    ER_TRY(add_items(p, options, err));
+    ER_TRY(er_packing_fill(p, options, err));
     ER_TRY(run_name(&run, p->folder, err));
     int code = make_head(&head, p, run, &out->content, err);
     if (!code) code = options->to ? er_text_add(&to, options->to, err) : er_text_format(&to, err, "%s.tar", run);
@@ -327,7 +194,7 @@ static int lock_run(int *lock, const char *folder, er_err *err)
 
 int er_bundle_write(er_bundle_made *out, er_world *w, const char *folder, const er_bundle_options *options, er_err *err)
 {
-    packing p = {.folder = folder, .setup = {.quiet = 1}};
+    er_packing p = {.folder = folder, .setup = {.quiet = 1}};
     er_bundle_made made = {0};
     int lock = -1;
     if (!er_is_run(folder)) return er_fail(err, ER_E_USAGE, "%s: is no folder of a run", folder);

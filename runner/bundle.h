@@ -4,7 +4,8 @@
  * Entries in this order: bundle.json, the content in the order of its names, env.json, env.hash.
  *     job.resolved.yaml inputs.json templates.json events.jsonl cases.jsonl summary.json summary.csv ledger/000000.h5 ...
  *     inputs/templates    the job's template file, where it names one
- *     inputs/data, inputs/ids, inputs/corpus, store/...    as asked for
+ *     inputs/data, inputs/ids, inputs/drift, inputs/snippets, inputs/tfidf_vocab, inputs/tfidf_idf,
+ *     inputs/corpus, store/...    as asked for
  * bundle.json: {"bundle": 1, "run": NAME-HASH, "content": hash of all that follows in it, "files": [{"name", "bytes",
  * "hash", and for lines "lines": first 16 digits of the hash of each}]}. Times and reports are left out. Hosts and ranks
  * stand in env.json alone, behind everything else and outside the content's hash: bundles of one run made in two ways are

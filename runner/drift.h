@@ -41,8 +41,12 @@ void er_drift_close(er_drift *d);
 
 /* drift_texts.c. Makes ids, start and the base view. */
 int er_drift_open(er_run *r, er_err *err);
-/* Rank 0. Makes the content hash. */
+/* Rank 0. Makes the content hash: of model, texts and prompts, "measured" in drift.jsonl. */
 int er_drift_hash(er_run *r, er_err *err);
+/* Not collective. The same from its parts; reads the file of score.drift.path. */
+int er_drift_content(er_hash *out, const er_job *j, const er_hash *weights, const er_hash *tokenizer, er_err *err);
+/* Is the held-out file the corpus of the statistics? Then it is read behind their documents. */
+int er_drift_is_corpus(const er_job *j);
 /* drift_prompts.c */
 enum { ER_DRIFT_PROMPTS = 40, ER_DRIFT_PROMPTS_VERSION = 1 };
 extern const char *const er_drift_prompts[ER_DRIFT_PROMPTS];

@@ -13,34 +13,41 @@
 
 enum { TEXT_TOKENS = 256, ANSWER = 8 };
 
-/* Documents at the file's start that the statistics were measured on. */
-static int64_t taken_documents(const er_job *j)
+int er_drift_is_corpus(const er_job *j)
 {
-    int same = j->score.drift.path && j->stats.corpus == ER_JOB_CORPUS_FILE &&
-               !strcmp(j->score.drift.path, j->stats.file.path);
-    return same ? j->stats.file.documents : 0;
+    return j->score.drift.path && j->stats.corpus == ER_JOB_CORPUS_FILE &&
+           !strcmp(j->score.drift.path, j->stats.file.path);
 }
+
+/* Documents at the file's start that the statistics were measured on. */
+static int64_t taken_documents(const er_job *j) { return er_drift_is_corpus(j) ? j->stats.file.documents : 0; }
 
 /* The texts that the model writes for statistics have the seed, these the next one. */
 static uint64_t own_seed(const er_job *j) { return (uint64_t)j->stats.sample.seed + 1; }
 
-int er_drift_hash(er_run *r, er_err *err)
+int er_drift_content(er_hash *out, const er_job *j, const er_hash *weights, const er_hash *tokenizer, er_err *err)
 {
-    const er_job *j = &r->setup.job;
     er_hasher *h = NULL;
     er_hash file = {{0}};
-    if (r->drift.hashed) return 0;
     if (j->score.drift.path && j->score.drift.tokens) ER_TRY(er_hash_file(&file, j->score.drift.path, err));
     ER_TRY(er_hasher_new(&h, err));
     er_hasher_text(h, "drift");
-    er_run_hash_unedited(h, r);
+    er_job_hash_unedited(h, j, weights, tokenizer);
     er_hasher_hash(h, &file);
     er_hasher_number(h, j->score.drift.path ? taken_documents(j) : (int64_t)own_seed(j));
     er_hasher_number(h, j->score.drift.tokens);
     er_hasher_number(h, j->score.drift.probe);
     er_hasher_number(h, ER_DRIFT_PROMPTS_VERSION);
-    r->drift.content = er_hasher_end(h);
+    *out = er_hasher_end(h);
     er_hasher_free(h);
+    return 0;
+}
+
+int er_drift_hash(er_run *r, er_err *err)
+{
+    if (r->drift.hashed) return 0;
+    const er_hash tokenizer = er_tokenizer_hash(r->setup.model->tokenizer);
+    ER_TRY(er_drift_content(&r->drift.content, &r->setup.job, &r->setup.model->weights, &tokenizer, err));
     r->drift.hashed = 1;
     return 0;
 }

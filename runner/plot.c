@@ -190,20 +190,42 @@ static int inline_svg(er_text *svg, const char *text, const char *id, const char
     return copy_prefixed(svg, rest, end + strlen("</svg>"), id, err);
 }
 
-int er_plot_svg(er_text *svg, const char *script, const char *id, const char *title, er_err *err)
+/* gnuplot's stdout for a script, to be er_text_freed in every case. */
+static int drawn(er_text *out, const char *script, er_err *err)
 {
     child c;
-    er_text out = ER_TEXT_INIT, error = ER_TEXT_INIT;
-    size_t before = svg->length;
+    er_text error = ER_TEXT_INIT;
     ER_TRY(start(&c, err));
-    int code = talk(&c, script, &out, &error, err);
+    int code = talk(&c, script, out, &error, err);
     code = finish(&c, code, &error, err);
+    er_text_free(&error);
+    return code;
+}
+
+int er_plot_svg(er_text *svg, const char *script, const char *id, const char *title, er_err *err)
+{
+    er_text out = ER_TEXT_INIT;
+    size_t before = svg->length;
+    int code = drawn(&out, script, err);
     if (!code) code = inline_svg(svg, out.at ? out.at : "", id, title, err);
     if (code && svg->at) {
         svg->length = before;
         svg->at[before] = 0;
     }
     er_text_free(&out);
-    er_text_free(&error);
+    return code;
+}
+
+int er_plot_png(er_text *png, const char *script, er_err *err)
+{
+    static const char head[] = "\x89PNG\r\n\x1a\n", tail[] = "IEND\xae\x42\x60\x82";
+    enum { HEAD = sizeof head - 1, TAIL = sizeof tail - 1 };
+    er_text out = ER_TEXT_INIT;
+    int code = drawn(&out, script, err);
+    if (!code && (out.length < HEAD + TAIL || memcmp(out.at, head, HEAD) != 0 ||
+                  memcmp(out.at + out.length - TAIL, tail, TAIL) != 0))
+        code = er_fail(err, ER_E_IO, "gnuplot gave no whole picture");
+    if (!code) code = er_text_bytes(png, out.at, out.length, err);
+    er_text_free(&out);
     return code;
 }

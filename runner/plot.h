@@ -12,5 +12,7 @@
  * and digits) so that several pictures can stand on one page. No gnuplot, a failing or hanging one (a minute), or
  * output that is no whole picture: ER_E_IO with gnuplot's own last words, *svg as it was. */
 int er_plot_svg(er_text *svg, const char *script, const char *id, const char *title, er_err *err);
+/* The same for a script that chooses a png terminal: appends the file's bytes. */
+int er_plot_png(er_text *png, const char *script, er_err *err);
 
 #endif

@@ -316,7 +316,7 @@ int er_report_write(const char *folder, er_err *err)
 {
     er_report r;
     er_doc d = {.err = err};
-    int code = er_report_open(&r, folder, 0, err);
+    int code = er_report_open(&r, folder, ER_REPORT_ALL, err);
     if (!code) {
         document(&d, &r);
         code = er_doc_end(&d);

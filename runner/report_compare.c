@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "runner/plot.h"
+#include "runner/report_course.h"
 #include "runner/report_parts.h"
 #include "runner/report_spread.h"
 
@@ -137,89 +138,129 @@ static void differences(er_doc *d, const er_report *runs, int64_t count)
         er_doc_item(d, "The rows show different moments.");
 }
 
-typedef void er_figure_runs_script(er_pen *p, const er_report *runs, int64_t count);
+/* --- both files -------------------------------------------------------------------------------------------------- */
 
-/* After a failure the numbers in the tables have to do. */
-static void picture(er_doc *d, er_figure_runs_script *script, const er_report *runs, int64_t count, const char *id,
-                    const char *title)
+static const char caption[] =
+    "One curve per run. Scores are those of the sample that is followed over all moments. At the perplexity a ring marks "
+    "where a run breaks, a dashed line the edit at which its first guard was beyond its limit.";
+
+/* Runs and their courses. */
+typedef struct comparison {
+    er_report *runs;
+    er_course *courses;
+    int64_t count, opened;
+} comparison;
+
+static int open_runs(comparison *c, const char *const *folders, int64_t count, er_err *err)
+{
+    if (count < 1) return er_fail(err, ER_E_USAGE, "no run to report on");
+    ER_TRY(er_alloc(&c->runs, (size_t)count, err));
+    ER_TRY(er_alloc(&c->courses, (size_t)count, err));
+    for (c->count = count; c->opened < count;) {
+        int code = er_report_open(&c->runs[c->opened], folders[c->opened], ER_REPORT_EVENTS, err);
+        ++c->opened; /* also after a failure: closing is due */
+        if (!code) code = er_course_make(&c->courses[c->opened - 1], &c->runs[c->opened - 1], err);
+        ER_TRY(code);
+    }
+    return 0;
+}
+
+static void close_runs(comparison *c)
+{
+    for (int64_t i = 0; i < c->opened; i++) {
+        er_free(c->courses[i].rows);
+        er_report_close(&c->runs[i]);
+    }
+    er_free(c->courses);
+    er_free(c->runs);
+}
+
+/* The picture as bytes of a PNG, or as <svg>; empty where there is nothing to draw. After a failure, which *why names, the
+ * numbers in the tables have to do. */
+static void draw(er_doc *d, const comparison *c, int png, er_text *out, er_err *why)
 {
     er_pen p = {ER_TEXT_INIT, d->code, d->err};
-    er_text svg = ER_TEXT_INIT;
-    er_err why = ER_ERR_INIT;
-    if (d->code) return;
-    script(&p, runs, count);
+    int code = 0;
+    er_course_plot(&p, c->courses, c->count, png);
     d->code = p.code;
-    int code = !d->code && p.text.length ? er_plot_svg(&svg, p.text.at, id, title, &why) : 0;
-    if (code == ER_E_MEMORY) d->code = er_fail(d->err, code, "%s", why.text);
-    else if (code) er_doc_say(d, "A picture is missing: %s.", why.text);
-    else if (svg.length) er_doc_figure(d, svg.at, title);
-    er_text_free(&svg);
+    if (!d->code && p.text.length)
+        code = png ? er_plot_png(out, p.text.at, why) : er_plot_svg(out, p.text.at, "r1", caption, why);
+    if (code == ER_E_MEMORY) d->code = er_fail(d->err, code, "%s", why->text);
     er_text_free(&p.text);
 }
 
-static void page(er_doc *d, const er_report *runs, int64_t count)
+static void tables(er_doc *d, const comparison *c)
 {
-    er_report_page(d, "Comparison of runs");
-    er_doc_raw(d, ER_DOC_HTML, "</header>\n");
-    for (int64_t i = 0; i < count; i++) er_doc_item(d, "%lld: %s", (long long)i + 1, runs[i].name);
-    er_doc_say(d, "The curves bear these numbers.");
     heads(d);
-    for (int64_t i = 0; i < count; i++) row(d, &runs[i]);
+    for (int64_t i = 0; i < c->count; i++) row(d, &c->runs[i]);
     er_doc_table_end(d);
-    differences(d, runs, count);
-    er_part_spread(d, runs, count);
-    picture(d, er_figure_runs, runs, count, "r1", "Success against the number of edits, one curve per run");
-    picture(d, er_figure_runs_drift, runs, count, "r2", "Held-out perplexity against the number of edits, one curve per run");
-    er_doc_raw(d, ER_DOC_HTML, "</body>\n</html>\n");
+    for (int64_t i = 0; i < c->count; i++)
+        if (c->runs[i].unfinished)
+            er_doc_item(d, "%s has not ended: its scores come with its end.", c->runs[i].name);
+    differences(d, c->runs, c->count);
+    er_part_spread(d, c->runs, c->count);
+    er_course_part(d, c->courses, c->count);
 }
 
-static int open_runs(er_report **runs, int64_t *opened, const char *const *folders, int64_t count, er_err *err)
+static void page(er_doc *d, const comparison *c, er_text *png)
 {
-    if (count < 1) return er_fail(err, ER_E_USAGE, "no run to report on");
-    int code = er_alloc(runs, (size_t)count, err);
-    while (!code && *opened < count) {
-        code = er_report_open(&(*runs)[*opened], folders[*opened], 1, err);
-        ++*opened; /* also after a failure: closing is due */
-    }
+    er_text svg = ER_TEXT_INIT;
+    er_err why = ER_ERR_INIT;
+    draw(d, c, 1, png, &why);
+    draw(d, c, 0, &svg, &why);
+    er_report_page(d, "Comparison of runs");
+    er_doc_raw(d, ER_DOC_HTML, "</header>\n");
+    for (int64_t i = 0; i < c->count; i++) er_doc_item(d, "%lld: %s", (long long)i + 1, c->runs[i].name);
+    er_doc_say(d, "The curves bear these numbers.");
+    tables(d, c);
+    if (svg.length) er_doc_figure(d, svg.at, caption);
+    if (png->length) er_doc_raw(d, ER_DOC_MD, "![curves against the number of edits](compare.png)\n\n");
+    if (why.text[0]) er_doc_say(d, "A picture is missing: %s.", why.text);
+    er_doc_raw(d, ER_DOC_HTML, "</body>\n</html>\n");
+    er_text_free(&svg);
+}
+
+static int save(const char *to, const comparison *c, const er_doc *d, const er_text *png, er_err *err)
+{
+    er_text csv = ER_TEXT_INIT;
+    int code = er_course_csv(&csv, c->courses, c->count, err);
+    if (!code) code = er_make_folders(to, err);
+    if (!code) code = er_save_text(to, "compare.md", &d->md, err);
+    if (!code) code = er_save_text(to, "compare.html", &d->html, err);
+    if (!code) code = er_save_text(to, "compare.csv", &csv, err);
+    if (!code && png->length) code = er_save_text(to, "compare.png", png, err);
+    er_text_free(&csv);
     return code;
 }
 
 int er_report_compare_write(const char *to, const char *const *folders, int64_t count, er_err *err)
 {
-    er_report *runs = NULL;
+    comparison c = {0};
     er_doc d = {.err = err};
-    int64_t opened = 0;
-    int code = open_runs(&runs, &opened, folders, count, err);
+    er_text png = ER_TEXT_INIT;
+    int code = open_runs(&c, folders, count, err);
     if (!code) {
-        page(&d, runs, count);
+        page(&d, &c, &png);
         code = er_doc_end(&d);
     }
-    if (!code) code = er_make_folders(to, err);
-    if (!code) code = er_save_text(to, "compare.md", &d.md, err);
-    if (!code) code = er_save_text(to, "compare.html", &d.html, err);
+    if (!code) code = save(to, &c, &d, &png, err);
+    er_text_free(&png);
     er_doc_free(&d);
-    for (int64_t i = 0; i < opened; i++) er_report_close(&runs[i]);
-    er_free(runs);
+    close_runs(&c);
     return code;
 }
 
 int er_report_compare(er_text *out, const char *const *folders, int64_t count, er_err *err)
 {
-    er_report *runs = NULL;
+    comparison c = {0};
     er_doc d = {.err = err, .only = ER_DOC_MD};
-    int64_t opened = 0;
-    int code = open_runs(&runs, &opened, folders, count, err);
+    int code = open_runs(&c, folders, count, err);
     if (!code) {
-        heads(&d);
-        for (int64_t i = 0; i < count; i++) row(&d, &runs[i]);
-        er_doc_table_end(&d);
-        differences(&d, runs, count);
-        er_part_spread(&d, runs, count);
+        tables(&d, &c);
         code = er_doc_end(&d);
     }
     if (!code) code = er_text_bytes(out, d.md.at, d.md.length, err);
     er_doc_free(&d);
-    for (int64_t i = 0; i < opened; i++) er_report_close(&runs[i]);
-    er_free(runs);
+    close_runs(&c);
     return code;
 }

@@ -76,9 +76,19 @@ const char *er_report_last_moment(const er_report *r)
 
 /* --- files ------------------------------------------------------------------------------------------------------- */
 
-static int read_summary(er_report *r, er_err *err)
+static int has_file(const er_report *r, const char *name)
 {
     char *path = NULL;
+    int has = !er_path_join(&path, r->folder, name, NULL) && er_file_exists(path);
+    er_free(path);
+    return has;
+}
+
+static int read_summary(er_report *r, enum er_report_need need, er_err *err)
+{
+    char *path = NULL;
+    r->unfinished = need != ER_REPORT_SUMMARY && !has_file(r, "summary.json") && has_file(r, "scores.journal");
+    if (r->unfinished) return 0;
     ER_TRY(er_path_join(&path, r->folder, "summary.json", err));
     int code = er_json_read(&r->summary, path, err);
     if (!code && json_integer_value(json_object_get(r->summary, "schema")) != 1)
@@ -126,17 +136,19 @@ static int name_folder(er_report *r, er_err *err)
     return 0;
 }
 
-int er_report_open(er_report *r, const char *folder, int summary_only, er_err *err)
+int er_report_open(er_report *r, const char *folder, enum er_report_need need, er_err *err)
 {
     *r = (er_report){.folder = folder};
     ER_TRY(er_arena_new(&r->arena, 0, err));
     ER_TRY(name_folder(r, err));
-    ER_TRY(read_summary(r, err));
-    ER_TRY(read_job(r, summary_only, err));
-    if (summary_only) return 0;
-    ER_TRY(read_optional(r, &r->inputs, "inputs.json", err));
-    ER_TRY(read_optional(r, &r->env, "env.json", err));
-    return er_report_read_lines(r, err);
+    ER_TRY(read_summary(r, need, err));
+    ER_TRY(read_job(r, need == ER_REPORT_SUMMARY, err));
+    if (need == ER_REPORT_SUMMARY) return 0;
+    if (!(r->guards = json_array())) return er_fail(err, ER_E_MEMORY, "out of memory");
+    if (need == ER_REPORT_ALL) ER_TRY(read_optional(r, &r->inputs, "inputs.json", err));
+    if (need == ER_REPORT_ALL) ER_TRY(read_optional(r, &r->env, "env.json", err));
+    ER_TRY(er_report_read_lines(r, need == ER_REPORT_ALL, err));
+    return r->unfinished ? er_report_unfinished(r, err) : 0;
 }
 
 void er_report_close(er_report *r)
@@ -144,6 +156,7 @@ void er_report_close(er_report *r)
     json_decref(r->summary);
     json_decref(r->inputs);
     json_decref(r->env);
+    json_decref(r->guards);
     er_free(r->options);
     er_free(r->cases);
     er_free(r->targets);

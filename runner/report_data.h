@@ -40,6 +40,7 @@ typedef struct er_report_layer {
     int64_t batch, layer, requests, history_rows, history_rank; /* rows: before the batch */
     double z_error, update_norm, weight_norm, condition, total_norm;
     double keys[4]; /* means over requests of norm, saturation, nullspace, shift; NAN: not measured */
+    char matrix[8]; /* "q", "gate", ...; "": the down projection */
 } er_report_layer;
 
 /* {"event":"spectrum","layer":,"dimension":,"kept":,"points":[[index, eigenvalue], ...]}, indices from 0, ascending. */
@@ -62,6 +63,8 @@ typedef struct er_report {
     const char *folder, *name; /* name: the folder's last part */
     er_arena *arena;
     json_t *summary, *inputs, *env; /* inputs, env: NULL when absent */
+    json_t *guards;                 /* guards' lines of events.jsonl */
+    int unfinished;                 /* summary: made here, of what there is */
     const char *job_text;           /* job.resolved.yaml; NULL when absent */
     er_report_option *options;
     er_report_case *cases;
@@ -74,10 +77,15 @@ typedef struct er_report {
     int64_t option_count, case_count, target_count, layer_count, spectrum_count, phase_count, note_count;
 } er_report;
 
-/* Not collective. Zeroes *r first; er_report_close is due after success and failure. summary_only: nothing but
- * summary.json and the job, and no notes. A summary.json that is absent, no JSON object or of another schema is an
- * error naming it. */
-int er_report_open(er_report *r, const char *folder, int summary_only, er_err *err);
+/* Not collective. Zeroes *r first; er_report_close is due after success and failure. A summary.json that is absent, no
+ * JSON object or of another schema is an error naming it. A run that is still at work (scores.journal, no summary.json)
+ * is reported on as it stands, without scores. */
+enum er_report_need {
+    ER_REPORT_SUMMARY, /* summary.json, which must be there, and the job; no notes */
+    ER_REPORT_EVENTS,  /* events.jsonl, too */
+    ER_REPORT_ALL
+};
+int er_report_open(er_report *r, const char *folder, enum er_report_need need, er_err *err);
 void er_report_close(er_report *r);
 
 int er_report_note(er_report *r, er_err *err, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -95,7 +103,9 @@ const char *er_report_last_moment(const er_report *r);
 
 /* report_options.c: reads the resolved job's keys into r->options. */
 int er_report_read_options(er_report *r, er_err *err);
-/* report_lines.c: reads cases.jsonl, events.jsonl and timings.jsonl. */
-int er_report_read_lines(er_report *r, er_err *err);
+/* report_lines.c: reads events.jsonl, and with all cases.jsonl and timings.jsonl. */
+int er_report_read_lines(er_report *r, int all, er_err *err);
+/* report_unfinished.c: makes r->summary of options, events and drift.jsonl. */
+int er_report_unfinished(er_report *r, er_err *err);
 
 #endif

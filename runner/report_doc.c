@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -162,7 +163,8 @@ static void say(er_doc *d, int item, const char *format, va_list args)
     d->code = format_text(&text, format, args, d->err);
     if (!d->code) {
         html(d, item ? "<p>• " : "<p>");
-        md(d, item ? "- " : "");
+        md(d, item ? "- " : d->listed ? "\n" : ""); /* else the paragraph would go on with the list's last line */
+        if (writes(d, ER_DOC_MD)) d->listed = item;
         both(d, text);
         html(d, "</p>\n");
         md(d, item ? "\n" : "\n\n");
@@ -228,6 +230,13 @@ void er_doc_cell(er_doc *d, const char *format, ...)
         if (!d->align[++d->column]) end_row(d);
     }
     er_free(text);
+}
+
+void er_doc_number(er_doc *d, double x, char kind, int digits)
+{
+    if (!isfinite(x)) er_doc_cell(d, "–");
+    else if (kind == 'g') er_doc_cell(d, "%.*g", digits, x);
+    else er_doc_cell(d, "%.*f%s", digits, x, kind == '%' ? " %" : "");
 }
 
 void er_doc_table_end(er_doc *d)

@@ -33,6 +33,7 @@ typedef struct er_doc {
     int only; /* 0: both; else where the next calls write */
     const char *align;
     int column, row;
+    int listed; /* the last paragraph in Markdown was a line of a list */
 } er_doc;
 
 /* report.c: the page with errata's style up to its title; the HTML's <header> is left open. */
@@ -47,6 +48,8 @@ void er_doc_item(er_doc *d, const char *format, ...) __attribute__((format(print
 /* align: one letter a column, l or r; the first row of cells is the heading. */
 void er_doc_table(er_doc *d, const char *align);
 void er_doc_cell(er_doc *d, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* kind: g (significant digits), f (digits behind the point), % (as f, with the sign); a dash for what is no number. */
+void er_doc_number(er_doc *d, double x, char kind, int digits);
 void er_doc_table_end(er_doc *d);
 /* In HTML the tables that follow stand behind a line that opens them; Markdown shows the line alone. */
 void er_doc_fold(er_doc *d, const char *title, int open);

@@ -13,14 +13,19 @@ enum { MOST_TRACES = 150, MOST_POINTS = 1000, MOST_BARS = 40 };
 
 /* --- shared ------------------------------------------------------------------------------------------------------ */
 
-void er_figure_begin(er_pen *p, int width, int height)
+void er_figure_style(er_pen *p)
 {
-    er_pen_say(p, "set terminal svg size %d,%d dynamic rounded noenhanced font 'Helvetica,Arial,sans-serif,12'\n"
-               "set encoding utf8\nset datafile missing 'NaN'\nset border 3 lc rgb '%s'\n"
+    er_pen_say(p, "set encoding utf8\nset datafile missing 'NaN'\nset border 3 lc rgb '%s'\n"
                "set autoscale xfix\nset tics out nomirror textcolor rgb '%s'\nset xtics norotate\n"
                "set grid y lc rgb '%s' lt 1 lw 1\n"
-               "set key top left horizontal samplen 1.6 textcolor rgb '%s'\n",
-               width, height, line_grey, ink, grid_grey, ink);
+               "set key top left horizontal samplen 1.6 textcolor rgb '%s'\n", line_grey, ink, grid_grey, ink);
+}
+
+void er_figure_begin(er_pen *p, int width, int height)
+{
+    er_pen_say(p, "set terminal svg size %d,%d dynamic rounded noenhanced font 'Helvetica,Arial,sans-serif,12'\n", width,
+               height);
+    er_figure_style(p);
 }
 
 void er_figure_titles(er_pen *p, const char *title, const char *x, const char *y)
@@ -201,15 +206,16 @@ static double capacity_of(const er_report_layer *l)
 }
 
 /* At most about MOST_POINTS batches a layer, the last one always among them. */
-static void layer_data(er_pen *p, const er_report *r, int64_t k, int64_t layer, layer_value *of, const char *name)
+static void layer_data(er_pen *p, const er_report *r, int64_t k, const er_report_layer *first, layer_value *of,
+                       const char *name)
 {
     int64_t rows = 0, at = 0;
-    for (int64_t i = 0; i < r->layer_count; i++) rows += r->layers[i].layer == layer;
+    for (int64_t i = 0; i < r->layer_count; i++) rows += er_report_same_matrix(first, &r->layers[i]);
     int64_t stride = (rows + MOST_POINTS - 1) / MOST_POINTS;
     er_pen_say(p, "$%s%lld << EOD\n", name, (long long)k);
     for (int64_t i = 0; i < r->layer_count; i++) {
         const er_report_layer *l = &r->layers[i];
-        if (l->layer != layer || ((rows - 1 - at++) % stride) != 0) continue;
+        if (!er_report_same_matrix(first, l) || ((rows - 1 - at++) % stride) != 0) continue;
         er_pen_say(p, "%lld", (long long)l->batch);
         er_figure_value(p, of(l));
         er_pen_say(p, "\n");
@@ -220,17 +226,20 @@ static void layer_data(er_pen *p, const er_report *r, int64_t k, int64_t layer, 
 static void layer_panel(er_pen *p, const er_report *r, const char *name, layer_value *of, const char *title,
                         const char *y)
 {
-    int64_t layers[ER_REPORT_LAYERS], n = er_report_layer_list(r, layers, ER_REPORT_LAYERS);
+    const er_report_layer *layers[ER_REPORT_LAYERS];
+    int64_t n = er_report_layer_list(r, layers, ER_REPORT_LAYERS);
     int few = r->layer_count <= 40 * n;
-    char colour[8];
+    char colour[8], label[32], word[33];
     for (int64_t k = 0; k < n; k++) layer_data(p, r, k, layers[k], of, name);
     er_figure_titles(p, title, "", y);
     er_pen_say(p, "plot [] [0:*]");
     for (int64_t k = 0; k < n; k++) {
         er_figure_colour(colour, k, n);
-        er_pen_say(p, "%s $%s%lld using 1:2 with %s lc rgb '%s' lw 1.8 title '%s%lld'",
+        er_report_layer_name(label, layers[k]);
+        er_figure_word(word, label);
+        er_pen_say(p, "%s $%s%lld using 1:2 with %s lc rgb '%s' lw 1.8 title '%s%s'",
                    k ? "," : "", name, (long long)k, few ? "linespoints pt 7 ps 0.35" : "lines", colour,
-                   k ? "" : "layer ", (long long)layers[k]);
+                   k ? "" : "layer ", word);
     }
     er_pen_say(p, "\n");
 }
@@ -264,7 +273,7 @@ static void few_batches(er_pen *p, const er_report *r)
 
 void er_figure_norms(er_pen *p, const er_report *r)
 {
-    int64_t layers[ER_REPORT_LAYERS];
+    const er_report_layer *layers[ER_REPORT_LAYERS];
     if (!has_curve(r, norm_of)) return;
     int rows = (int)(er_report_layer_list(r, layers, ER_REPORT_LAYERS) + 2) / 3; /* of the key */
     er_figure_begin(p, 900, 310 + 16 * rows);
@@ -278,7 +287,7 @@ void er_figure_norms(er_pen *p, const er_report *r)
 
 void er_figure_capacity(er_pen *p, const er_report *r)
 {
-    int64_t layers[ER_REPORT_LAYERS];
+    const er_report_layer *layers[ER_REPORT_LAYERS];
     if (!has_curve(r, capacity_of)) return;
     int rows = (int)(er_report_layer_list(r, layers, ER_REPORT_LAYERS) + 5) / 6;
     er_figure_begin(p, 900, 265 + 16 * rows);
@@ -320,12 +329,12 @@ void er_figure_spectra(er_pen *p, const er_report *r)
 
 /* --- times ------------------------------------------------------------------------------------------------------- */
 
-static void plain_word(char out[33], const char *name)
+void er_figure_word(char out[33], const char *name)
 {
     size_t n = 0;
     for (; name[n] && n < 32; n++) {
         char c = name[n];
-        int good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == ' ';
+        int good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == ' ';
         out[n] = good ? c : '.';
     }
     out[n] = 0;
@@ -347,7 +356,7 @@ void er_figure_phases(er_pen *p, const er_report *r)
     er_pen_say(p, "$t << EOD\n");
     for (int64_t i = 0, at = 0; i < r->phase_count && at < bars; i++) {
         if (!strcmp(r->phases[i].name, "all")) continue;
-        plain_word(word, r->phases[i].name);
+        er_figure_word(word, r->phases[i].name);
         er_pen_say(p, "\"%s\" %lld %.7g \"%.*f s\"\n", word, (long long)at++, r->phases[i].seconds,
                    r->phases[i].seconds < 10 ? 2 : r->phases[i].seconds < 100 ? 1 : 0, r->phases[i].seconds);
     }

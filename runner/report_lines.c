@@ -156,7 +156,9 @@ static int take_layer(er_report *r, const json_t *line, er_err *err)
     er_report_layer l = {whole(line, "batch"), whole(line, "layer"), whole(line, "requests"),
                          whole(line, "history_rows"), whole(line, "history_rank"), number(line, "z_error"),
                          number(line, "update_norm"), number(line, "weight_norm"), number(line, "condition"),
-                         number(line, "total_update_norm"), {0}};
+                         number(line, "total_update_norm"), {0}, ""};
+    const char *matrix = json_string_value(json_object_get(line, "matrix"));
+    snprintf(l.matrix, sizeof l.matrix, "%s", matrix ? matrix : "");
     for (size_t c = 0; c < 4; c++) l.keys[c] = mean_of_keys(json_object_get(line, "keys"), c);
     ER_TRY(er_grow(&r->layers, &r->layer_room, (size_t)r->layer_count + 1, err));
     r->layers[r->layer_count++] = l;
@@ -186,6 +188,8 @@ static int take_event(er_report *r, const json_t *line, int *known, er_err *err)
     *known = json_is_string(json_object_get(line, "event")); /* kinds of other versions are nobody's damage */
     if (is_true(line, "event", "target")) return take_target(r, line, err);
     if (is_true(line, "event", "layer")) return take_layer(r, line, err);
+    if (is_true(line, "event", "guard"))
+        return json_array_append(r->guards, (json_t *)(uintptr_t)line) ? er_fail(err, ER_E_MEMORY, "out of memory") : 0;
     return is_true(line, "event", "spectrum") ? take_spectrum(r, line, err) : 0;
 }
 
@@ -253,9 +257,9 @@ static int read_file(er_report *r, const char *name, line_sink *sink, er_err *er
     return code;
 }
 
-int er_report_read_lines(er_report *r, er_err *err)
+int er_report_read_lines(er_report *r, int all, er_err *err)
 {
-    ER_TRY(read_file(r, "cases.jsonl", take_case, err));
+    if (all) ER_TRY(read_file(r, "cases.jsonl", take_case, err));
     ER_TRY(read_file(r, "events.jsonl", take_event, err));
-    return read_file(r, "timings.jsonl", take_time, err);
+    return all ? read_file(r, "timings.jsonl", take_time, err) : 0;
 }

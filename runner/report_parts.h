@@ -29,11 +29,23 @@ int er_report_losses(er_losses *out, const er_report *r, er_err *err);
 
 /* Edits in the model at a moment of summary.json; -1: not one of the curve's. */
 int64_t er_report_edits_at(const er_report *r, const char *moment);
-int64_t er_report_layer_list(const er_report *r, int64_t *layers, int64_t most); /* distinct, in order of appearance */
+/* The first line of each edited matrix, in order of appearance; is a line of the same matrix; "5", "5 q". */
+int64_t er_report_layer_list(const er_report *r, const er_report_layer **first, int64_t most);
+int er_report_same_matrix(const er_report_layer *a, const er_report_layer *b);
+void er_report_layer_name(char out[32], const er_report_layer *l);
 enum { ER_REPORT_LAYERS = 64 };
 
-/* Pieces of scripts: terminal and style of a picture; a panel's titles; " 1.5" or " NaN"; the i-th of n colours. */
+/* Edits in the model behind a batch. */
+int64_t er_report_edits_after(const er_report *r, int64_t batch);
+/* Of the last batch that ends at or before so many edits: norm of its update and of all updates against the matrix, the
+ * largest over layers; keys in the history over the rank of the space they live in, the fullest layer. NAN: none. */
+void er_report_norms_at(const er_report *r, int64_t edits, double *update, double *total, double *used);
+
+/* Pieces of scripts: terminal and style of a picture, the style alone; a panel's titles; " 1.5" or " NaN"; the i-th of n
+ * colours; a text's letters, digits, "_", "-" and spaces, "." for the rest (scripts can start programs). */
 void er_figure_begin(er_pen *p, int width, int height);
+void er_figure_style(er_pen *p);
+void er_figure_word(char out[33], const char *text);
 void er_figure_titles(er_pen *p, const char *title, const char *x, const char *y);
 void er_figure_value(er_pen *p, double x);
 void er_figure_colour(char out[8], int64_t i, int64_t n);

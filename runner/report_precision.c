@@ -5,13 +5,14 @@
 #include "base/memory.h"
 #include "runner/report_parts.h"
 
-#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 static const char *const types[3] = {"fp32", "bf16", "fp16"};
 
 typedef struct sums {
     int64_t layer, batches;
+    char matrix[64];
     double below[3], norm[3], most[3];
 } sums;
 
@@ -19,10 +20,15 @@ static void add_line(sums *all, int64_t *count, const json_t *line)
 {
     const int64_t layer = json_integer_value(json_object_get(line, "layer"));
     const json_t *below = json_object_get(line, "below"), *norm = json_object_get(line, "norm_below");
+    const char *name = json_string_value(json_object_get(line, "matrix"));
     int64_t i = 0;
-    while (i < *count && all[i].layer != layer) i++;
+    if (!name) name = "";
+    while (i < *count && (all[i].layer != layer || strncmp(all[i].matrix, name, sizeof all[i].matrix - 1) != 0)) i++;
     if (i == ER_REPORT_LAYERS) return;
-    if (i == *count) all[(*count)++] = (sums){.layer = layer};
+    if (i == *count) {
+        all[(*count)++] = (sums){.layer = layer};
+        snprintf(all[i].matrix, sizeof all[i].matrix, "%s", name);
+    }
     all[i].batches++;
     for (int t = 0; t < 3; t++) {
         const double share = json_number_value(json_object_get(below, types[t]));
@@ -34,16 +40,17 @@ static void add_line(sums *all, int64_t *count, const json_t *line)
 
 static void table(er_doc *d, const sums *all, int64_t count)
 {
-    static const char *const heads[] = {"layer", "updates", "below half an ulp of fp32", "of bf16", "of fp16",
+    static const char *const heads[] = {"layer", "matrix", "updates", "below half an ulp of fp32", "of bf16", "of fp16",
                                         "most, bf16", "their share of |update|², bf16", "fp16"};
     er_doc_section(d, "rounding", "What rounding would lose");
     er_doc_say(d, "Share of each update's elements that are smaller than half the distance of two neighbouring numbers "
                "at their weight, mean over updates: added to weights of that precision, they vanish on the whole.");
-    er_doc_table(d, "rrrrrrrr");
+    er_doc_table(d, "rlrrrrrrr");
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) er_doc_cell(d, "%s", heads[i]);
     for (int64_t i = 0; i < count; i++) {
         const double n = (double)all[i].batches / 100;
         er_doc_cell(d, "%lld", (long long)all[i].layer);
+        er_doc_cell(d, "%s", all[i].matrix);
         er_doc_cell(d, "%lld", (long long)all[i].batches);
         for (int t = 0; t < 3; t++) er_doc_cell(d, "%.3g %%", all[i].below[t] / n);
         er_doc_cell(d, "%.3g %%", 100 * all[i].most[1]);

@@ -2,6 +2,7 @@
 #include "runner/report_parts.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -114,13 +115,33 @@ int64_t er_report_edits_at(const er_report *r, const char *moment)
     return *end || end == moment + 6 || n < 0 ? -1 : n;
 }
 
-int64_t er_report_layer_list(const er_report *r, int64_t *layers, int64_t most)
+int64_t er_report_edits_after(const er_report *r, int64_t batch)
+{
+    const json_t *protocol = json_object_get(r->summary, "protocol");
+    const int64_t size = (int64_t)json_integer_value(json_object_get(protocol, "batch"));
+    const int64_t count = (int64_t)json_integer_value(json_object_get(protocol, "count"));
+    const int64_t most = (int64_t)1 << 30; /* of what a damaged file says the product stays whole */
+    const int64_t end = (batch < most ? batch + 1 : most) * (size > 0 && size < most ? size : 1);
+    return count > 0 && end > count ? count : end;
+}
+
+int er_report_same_matrix(const er_report_layer *a, const er_report_layer *b)
+{
+    return a->layer == b->layer && !strcmp(a->matrix, b->matrix);
+}
+
+int64_t er_report_layer_list(const er_report *r, const er_report_layer **first, int64_t most)
 {
     int64_t count = 0;
     for (int64_t i = 0; i < r->layer_count; i++) {
         int64_t k = 0;
-        while (k < count && layers[k] != r->layers[i].layer) k++;
-        if (k == count && count < most) layers[count++] = r->layers[i].layer;
+        while (k < count && !er_report_same_matrix(first[k], &r->layers[i])) k++;
+        if (k == count && count < most) first[count++] = &r->layers[i];
     }
     return count;
+}
+
+void er_report_layer_name(char out[32], const er_report_layer *l)
+{
+    snprintf(out, 32, "%lld%s%s", (long long)l->layer, *l->matrix ? " " : "", l->matrix);
 }

@@ -6,8 +6,6 @@
 #include <math.h>
 #include <string.h>
 
-enum { MOST_RUNS = 24 };
-
 /* --- groups ------------------------------------------------------------------------------------------------------ */
 
 static int is_seed(const char *key)
@@ -129,75 +127,4 @@ void er_part_spread(er_doc *d, const er_report *runs, int64_t count)
     er_doc_say(d, "Runs that differ in seeds and order alone. All times 100: mean over runs, standard deviation over "
                "runs, and the mean of their standard errors over cases, which is another thing: it says how well a run "
                "knows its own mean, not how much the next order of edits will change it.");
-}
-
-/* --- curves ------------------------------------------------------------------------------------------------------ */
-
-/* $NAMEi: "edits y" of every moment; how many have a y. */
-static int64_t curve(er_pen *p, const char *name, int64_t i, const er_report *r, const char *group)
-{
-    const char *moment;
-    json_t *in;
-    int64_t rows = 0;
-    const json_t *drift = json_object_get(json_object_get(r->summary, "drift"), "moments");
-    er_pen_say(p, "$%s%lld << EOD\n", name, (long long)i);
-    json_object_foreach((json_t *)(uintptr_t)(group ? json_object_get(r->summary, "scores") : drift), moment, in) {
-        int64_t edits = er_report_edits_at(r, moment);
-        const json_t *v = json_object_get(in, "perplexity");
-        double y = group ? 100 * er_report_score(r, moment, group, "success", "mean")
-                         : json_is_number(v) ? json_number_value(v) : (double)NAN;
-        if (edits < 0 || !isfinite(y)) continue;
-        er_pen_say(p, "%lld", (long long)edits);
-        er_figure_value(p, y);
-        er_pen_say(p, "\n");
-        rows++;
-    }
-    if (!rows) er_pen_say(p, "0 NaN\n");
-    er_pen_say(p, "EOD\n");
-    return rows;
-}
-
-static int64_t panel(er_pen *p, const er_report *runs, int64_t count, int g)
-{
-    char name[4] = {'r', (char)('a' + g), 0, 0}, colour[8];
-    int64_t most = 0;
-    for (int64_t i = 0; i < count; i++) {
-        int64_t rows = curve(p, name, i, &runs[i], g < ER_REPORT_GROUPS ? er_report_groups[g].name : NULL);
-        if (rows > most) most = rows;
-    }
-    er_figure_titles(p, g < ER_REPORT_GROUPS ? er_report_groups[g].title : "Held-out perplexity", "edits in the model",
-                     g < ER_REPORT_GROUPS ? "%" : "");
-    er_pen_say(p, "plot");
-    for (int64_t i = 0; i < count; i++) {
-        er_figure_colour(colour, i, count);
-        er_pen_say(p, "%s $%s%lld using 1:2 with linespoints lc rgb '%s' lw 1.8 pt 7 ps 0.4 title '%lld'", i ? "," : "",
-                   name, (long long)i, colour, (long long)i + 1);
-    }
-    er_pen_say(p, "\n");
-    return most;
-}
-
-static void draw(er_pen *p, const er_report *runs, int64_t count, int from, int to)
-{
-    size_t before = p->text.length;
-    int64_t most = 0;
-    if (count > MOST_RUNS) count = MOST_RUNS;
-    er_figure_begin(p, 900, 340);
-    er_pen_say(p, "set format x '%%.0f'\nset key bmargin center horizontal samplen 1\nset bmargin 6\n");
-    if (from < ER_REPORT_GROUPS) er_pen_say(p, "set yrange [0:105]\n");
-    else er_pen_say(p, "set logscale y\n");
-    er_pen_say(p, "set multiplot layout 1,%d\n", to - from);
-    for (int g = from; g < to; g++) {
-        int64_t rows = panel(p, runs, count, g);
-        if (rows > most) most = rows;
-    }
-    er_pen_say(p, "unset multiplot\n");
-    if (most < 2 && !p->code && p->text.at) p->text.at[p->text.length = before] = 0;
-}
-
-void er_figure_runs(er_pen *p, const er_report *runs, int64_t count) { draw(p, runs, count, 0, ER_REPORT_GROUPS); }
-
-void er_figure_runs_drift(er_pen *p, const er_report *runs, int64_t count)
-{
-    draw(p, runs, count, ER_REPORT_GROUPS, ER_REPORT_GROUPS + 1);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Several runs beside each other: spread over seeds, and curves. */
+/* Several runs beside each other: their spread over seeds. */
 #ifndef ER_RUNNER_REPORT_SPREAD_H
 #define ER_RUNNER_REPORT_SPREAD_H
 
@@ -11,10 +11,5 @@
  * over runs (n - 1), and beside it, as another thing, the mean of the standard errors over cases. Says nothing where no
  * two runs are of one group. */
 void er_part_spread(er_doc *d, const er_report *runs, int64_t count);
-
-/* gnuplot scripts with one curve per run against the number of edits: rewrite, paraphrase and neighborhood success; and
- * held-out perplexity. Nothing where no run has two moments. */
-void er_figure_runs(er_pen *p, const er_report *runs, int64_t count);
-void er_figure_runs_drift(er_pen *p, const er_report *runs, int64_t count);
 
 #endif

@@ -71,12 +71,6 @@ typedef struct signals {
     int64_t layers, targets, verified;
 } signals;
 
-static int64_t batch_size(const er_report *r)
-{
-    int64_t n = json_integer_value(json_object_get(json_object_get(r->summary, "protocol"), "batch"));
-    return n > 0 ? n : 1;
-}
-
 static void add_layer(signals *s, const er_report_layer *l)
 {
     double update = l->update_norm / l->weight_norm, total = l->total_norm / l->weight_norm;
@@ -122,7 +116,7 @@ static shown signal_data(er_pen *p, const er_report *r)
     layer = target = 0;
     while (next_batch(&s, r, &batch, &layer, &target)) {
         if ((has.batches - 1 - rows++) % stride) continue;
-        er_pen_say(p, "%lld", (long long)((batch + 1) * batch_size(r)));
+        er_pen_say(p, "%lld", (long long)er_report_edits_after(r, batch));
         er_figure_value(p, 100 * s.update);
         er_figure_value(p, 100 * s.total);
         for (int c = 0; c < 4; c++) er_figure_value(p, 100 * s.keys[c]);
@@ -186,18 +180,26 @@ static int signals_at(signals *s, double *used, const er_report *r, int64_t edit
     int64_t batch = 0, layer = 0, target = 0, found = 0;
     signals one;
     *used = (double)NAN;
-    while (next_batch(&one, r, &batch, &layer, &target) && (batch + 1) * batch_size(r) <= edits) {
+    while (next_batch(&one, r, &batch, &layer, &target) && er_report_edits_after(r, batch) <= edits) {
         *s = one;
         found = 1;
     }
     for (int64_t i = 0; i < r->layer_count; i++) {
         const er_report_layer *l = &r->layers[i];
         double now = l->history_rank ? (double)(l->history_rows + l->requests) / (double)l->history_rank : (double)NAN;
-        if ((l->batch + 1) * batch_size(r) > edits) break;
+        if (er_report_edits_after(r, l->batch) > edits) break;
         if (i == 0 || l->batch != r->layers[i - 1].batch) *used = now;
         else *used = fmax(*used, now);
     }
     return found != 0;
+}
+
+void er_report_norms_at(const er_report *r, int64_t edits, double *update, double *total, double *used)
+{
+    signals s;
+    const int found = signals_at(&s, used, r, edits);
+    *update = found ? s.update : (double)NAN;
+    *total = found ? s.total : (double)NAN;
 }
 
 static void stability_row(er_doc *d, const er_report *r, int64_t edits, const json_t *drift)

@@ -9,13 +9,6 @@
 enum { MOST_ROWS = 200, WORST = 10 };
 
 /* kind: 'f' digits behind the point, 'g' digits in all, '%' like f with a per cent sign. */
-static void cell_number(er_doc *d, double x, char kind, int digits)
-{
-    if (!isfinite(x)) er_doc_cell(d, "–");
-    else if (kind == 'g') er_doc_cell(d, "%.*g", digits, x);
-    else er_doc_cell(d, "%.*f%s", digits, x, kind == '%' ? " %" : "");
-}
-
 /* --- scores ------------------------------------------------------------------------------------------------------ */
 
 static const struct {
@@ -99,7 +92,7 @@ static void score_row(er_doc *d, const er_report *r, const char *moment, int mea
     *first = 0;
     er_doc_cell(d, "%s", measures[measure].title);
     if (!total) er_doc_cell(d, "%s", "");
-    else cell_number(d, 100 * er_report_total(r, moment), 'f', 1);
+    else er_doc_number(d, 100 * er_report_total(r, moment), 'f', 1);
     for (int i = 0; i < n; i++)
         score_cell(d, er_report_score(r, moment, groups[i], metric, "mean"),
                    er_report_score(r, moment, groups[i], metric, "stderr"));
@@ -154,8 +147,8 @@ void er_part_retention(er_doc *d, const er_report *r)
             er_doc_cell(d, "%s", moments[m]);
             er_doc_cell(d, "%lld–%lld", (long long)b->first, (long long)b->last);
             er_doc_cell(d, "%lld", (long long)b->n);
-            for (int g = 0; g < ER_REPORT_GROUPS; g++) cell_number(d, 100 * b->success[g], 'f', 1);
-            for (int g = 0; g < ER_REPORT_GROUPS; g++) cell_number(d, 100 * b->accuracy[g], 'f', 1);
+            for (int g = 0; g < ER_REPORT_GROUPS; g++) er_doc_number(d, 100 * b->success[g], 'f', 1);
+            for (int g = 0; g < ER_REPORT_GROUPS; g++) er_doc_number(d, 100 * b->accuracy[g], 'f', 1);
         }
     }
     er_doc_table_end(d);
@@ -183,68 +176,7 @@ void er_part_losses(er_doc *d, const er_report *r)
     er_free(l.low);
 }
 
-/* --- layers ------------------------------------------------------------------------------------------------------ */
-
-static void layer_row(er_doc *d, const er_report *r, int64_t layer)
-{
-    const er_report_layer *first = NULL, *last = NULL;
-    double least = (double)NAN, most = (double)NAN, condition = (double)NAN;
-    for (int64_t i = 0; i < r->layer_count; i++) {
-        const er_report_layer *l = &r->layers[i];
-        if (l->layer != layer) continue;
-        if (!first) first = l;
-        last = l;
-        least = fmin(least, l->update_norm);
-        most = fmax(most, l->update_norm);
-        condition = fmax(condition, l->condition);
-    }
-    if (!last) return;
-    er_doc_cell(d, "%lld", (long long)layer);
-    cell_number(d, first->z_error, 'g', 4);
-    cell_number(d, last->z_error, 'g', 4);
-    cell_number(d, least, 'g', 4);
-    cell_number(d, most, 'g', 4);
-    cell_number(d, last->weight_norm, 'g', 5);
-    cell_number(d, condition > 0 ? condition : (double)NAN, 'g', 3);
-    if (last->history_rank > 0) {
-        er_doc_cell(d, "%lld of %lld", (long long)(last->history_rows + last->requests), (long long)last->history_rank);
-        er_doc_cell(d, "%.2f %%", 100.0 * (double)(last->history_rows + last->requests) / (double)last->history_rank);
-    } else {
-        er_doc_cell(d, "–");
-        er_doc_cell(d, "–");
-    }
-}
-
-void er_part_layers(er_doc *d, const er_report *r)
-{
-    static const char *const heads[] = {"layer", "residual, first batch", "last batch", "update norm, least", "most",
-                                        "weight norm", "condition, most", "history rows", "capacity used"};
-    int64_t layers[ER_REPORT_LAYERS], n = er_report_layer_list(r, layers, ER_REPORT_LAYERS);
-    er_doc_table(d, "rrrrrrrrr");
-    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) er_doc_cell(d, "%s", heads[i]);
-    for (int64_t k = 0; k < n; k++) layer_row(d, r, layers[k]);
-    er_doc_table_end(d);
-}
-
-void er_part_spectra(er_doc *d, const er_report *r)
-{
-    er_doc_table(d, "rrrrr");
-    er_doc_cell(d, "layer");
-    er_doc_cell(d, "dimension");
-    er_doc_cell(d, "kept by the projection");
-    er_doc_cell(d, "smallest shown");
-    er_doc_cell(d, "largest shown");
-    for (int64_t i = 0; i < r->spectrum_count; i++) {
-        const er_report_spectrum *s = &r->spectra[i];
-        er_doc_cell(d, "%lld", (long long)s->layer);
-        er_doc_cell(d, "%lld", (long long)s->dimension);
-        if (s->kept >= 0) er_doc_cell(d, "%lld", (long long)s->kept);
-        else er_doc_cell(d, "–");
-        cell_number(d, s->count ? s->value[0] : (double)NAN, 'g', 3);
-        cell_number(d, s->count ? s->value[s->count - 1] : (double)NAN, 'g', 3);
-    }
-    er_doc_table_end(d);
-}
+/* --- times ------------------------------------------------------------------------------------------------------- */
 
 void er_part_phases(er_doc *d, const er_report *r)
 {
@@ -262,7 +194,7 @@ void er_part_phases(er_doc *d, const er_report *r)
         er_doc_cell(d, "%s", p->name);
         er_doc_cell(d, "%lld", (long long)p->count);
         er_doc_cell(d, "%.3f", p->seconds);
-        cell_number(d, 100 * p->seconds / sum, '%', 1);
+        er_doc_number(d, 100 * p->seconds / sum, '%', 1);
     }
     er_doc_table_end(d);
 }
@@ -306,8 +238,8 @@ void er_part_guards(er_doc *d, const er_report *r)
         whole_cell(d, g, "batch");
         whole_cell(d, g, "case_id");
         whole_cell(d, g, "layer");
-        cell_number(d, json_is_number(v) ? json_number_value(v) : (double)NAN, 'g', 5);
-        cell_number(d, json_is_number(m) ? json_number_value(m) : (double)NAN, 'g', 5);
+        er_doc_number(d, json_is_number(v) ? json_number_value(v) : (double)NAN, 'g', 5);
+        er_doc_number(d, json_is_number(m) ? json_number_value(m) : (double)NAN, 'g', 5);
         text_cell(d, g, "action");
     }
     er_doc_table_end(d);
@@ -373,10 +305,10 @@ static void worst_row(er_doc *d, const er_report_case *c)
 {
     er_doc_cell(d, "%lld", (long long)c->case_id);
     er_doc_cell(d, "%lld", (long long)c->index);
-    for (int g = 0; g < ER_REPORT_GROUPS; g++) cell_number(d, 100 * c->success[g], 'f', 0);
-    for (int g = 0; g < ER_REPORT_GROUPS; g++) cell_number(d, 100 * c->accuracy[g], 'f', 0);
-    cell_number(d, c->new_nll, 'f', 3);
-    cell_number(d, c->true_nll, 'f', 3);
+    for (int g = 0; g < ER_REPORT_GROUPS; g++) er_doc_number(d, 100 * c->success[g], 'f', 0);
+    for (int g = 0; g < ER_REPORT_GROUPS; g++) er_doc_number(d, 100 * c->accuracy[g], 'f', 0);
+    er_doc_number(d, c->new_nll, 'f', 3);
+    er_doc_number(d, c->true_nll, 'f', 3);
     er_doc_cell(d, "%s", c->failed ? "failed" : "applied");
 }
 

@@ -91,6 +91,7 @@ int er_run_add_scoring(er_run *r, const char *moment, int64_t batch, int64_t edi
 int er_run_shared_score_key(const er_run *r, int64_t index, er_hash *key, er_err *err);
 /* Rank 0. Into h: the unedited model as it computes, for keys of the cache. */
 void er_run_hash_unedited(er_hasher *h, const er_run *r);
+void er_job_hash_unedited(er_hasher *h, const er_job *job, const er_hash *weights, const er_hash *tokenizer);
 /* Rank 0. Publishes what the run has for others; a cache that cannot be written is a warning. */
 void er_run_share(er_run *r, int all);
 /* Fills scorings from the job. */

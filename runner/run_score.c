@@ -148,15 +148,20 @@ int er_run_score_key(const er_run *r, int64_t index, const er_hash *state, er_ha
     return 0;
 }
 
+void er_job_hash_unedited(er_hasher *h, const er_job *job, const er_hash *weights, const er_hash *tokenizer)
+{
+    er_hasher_number(h, ER_BITS_VERSION);
+    er_hasher_hash(h, weights);
+    er_hasher_hash(h, tokenizer);
+    er_hasher_number(h, job->precision.weights);
+    er_hasher_number(h, job->precision.compute);
+    if (job->precision.optimizer) er_hasher_number(h, job->precision.optimizer);
+}
+
 void er_run_hash_unedited(er_hasher *h, const er_run *r)
 {
     er_hash tokenizer = er_tokenizer_hash(r->setup.model->tokenizer);
-    er_hasher_number(h, ER_BITS_VERSION);
-    er_hasher_hash(h, &r->setup.model->weights);
-    er_hasher_hash(h, &tokenizer);
-    er_hasher_number(h, r->setup.job.precision.weights);
-    er_hasher_number(h, r->setup.job.precision.compute);
-    if (r->setup.job.precision.optimizer) er_hasher_number(h, r->setup.job.precision.optimizer);
+    er_job_hash_unedited(h, &r->setup.job, &r->setup.model->weights, &tokenizer);
 }
 
 int er_run_shared_score_key(const er_run *r, int64_t index, er_hash *key, er_err *err)

@@ -251,7 +251,7 @@ static void seeds(writing *w)
         if (t->points[p].state != ER_POINT_DONE || !run) continue;
         code = er_point_folder(&folder, t->out, t->points[p].name, w->d.err);
         if (!code) code = er_path_join(&path, folder, run, w->d.err);
-        if (!code && er_report_open(&runs[opened], path, 1, &why)) er_report_close(&runs[opened]); /* moved away */
+        if (!code && er_report_open(&runs[opened], path, ER_REPORT_SUMMARY, &why)) er_report_close(&runs[opened]); /* moved away */
         else if (!code) runs[opened].name = t->points[p].name, opened++;
         er_free(folder);
         er_free(path);

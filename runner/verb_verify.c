@@ -28,11 +28,13 @@ static const er_flag flags[] = {
     {0},
 };
 
+enum { INPUTS = 9 };
+
 typedef struct verb {
     er_verifying v;
     const char *path;
     char *scratch, *run;    /* the folder of its own; the unpacked run in it */
-    char *inputs[5];        /* what the bundle brought */
+    char *inputs[INPUTS];   /* what the bundle brought */
     er_hash content;
     int64_t files;
     er_text damage;
@@ -111,6 +113,10 @@ static int prepare(verb *x, const er_args *args, er_err *err)
     ER_TRY(choose(x, 1, er_args_get(args, "ids"), "inputs/ids", &v->ids, err));
     ER_TRY(choose(x, 2, er_args_get(args, "corpus"), "inputs/corpus", &v->corpus, err));
     ER_TRY(choose(x, 3, NULL, "inputs/templates", &v->templates, err));
+    ER_TRY(choose(x, 5, NULL, "inputs/drift", &v->drift, err));
+    ER_TRY(choose(x, 6, NULL, "inputs/snippets", &v->snippets, err));
+    ER_TRY(choose(x, 7, NULL, "inputs/tfidf_vocab", &v->tfidf_vocab, err));
+    ER_TRY(choose(x, 8, NULL, "inputs/tfidf_idf", &v->tfidf_idf, err));
     v->corpus_at_hand = v->corpus != NULL;
     return choose(x, 4, er_args_get(args, "store"), "store", &v->store, err);
 }
@@ -180,7 +186,7 @@ static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
     er_verify_close(&x.v);
     if (w->rank == 0) drop_scratch(&x, er_args_get(args, "keep") != NULL);
     for (int i = 0; i < 4; i++) free(whole[i]);
-    for (int i = 0; i < 5; i++) er_free(x.inputs[i]);
+    for (int i = 0; i < INPUTS; i++) er_free(x.inputs[i]);
     er_text_free(&x.damage);
     er_free(x.scratch);
     er_free(x.run);

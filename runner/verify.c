@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "runner/bundle.h"
+#include "runner/drift.h"
 #include "runner/signals.h"
 
 #include <string.h>
@@ -27,6 +28,25 @@ static int job_path(char **out, const er_verifying *v, er_err *err)
     return er_path_join(out, v->folder, "job.resolved.yaml", err);
 }
 
+/* Corpus and held-out text. Where the job has one file for both they stay one: the texts behind the statistics' documents
+ * are meant, and the bundle has it once. */
+static int set_texts(er_verifying *v, const er_job *j, er_err *err)
+{
+    const int one = er_drift_is_corpus(j);
+    const char *corpus = v->corpus ? v->corpus : one ? v->drift : NULL;
+    ER_TRY(add_set(v, "stats.corpus.path", corpus, err));
+    return j->score.drift.path ? add_set(v, "score.drift.path", one ? corpus : v->drift, err) : 0;
+}
+
+/* All three or none. */
+static int set_references(er_verifying *v, const er_job *j, er_err *err)
+{
+    if (!j->score.snippets) return 0;
+    ER_TRY(add_set(v, "score.snippets", v->snippets, err));
+    ER_TRY(add_set(v, "score.tfidf_vocab", v->tfidf_vocab, err));
+    return add_set(v, "score.tfidf_idf", v->tfidf_idf, err);
+}
+
 int er_verify_sets(er_verifying *v, er_world *alone, er_err *err)
 {
     char *job = NULL;
@@ -39,7 +59,8 @@ int er_verify_sets(er_verifying *v, er_world *alone, er_err *err)
     if (!code) code = add_set(v, "model.path", v->model, err);
     if (!code) code = add_set(v, "data.path", v->data, err);
     if (!code && s.job.data.ids) code = add_set(v, "data.ids", v->ids, err);
-    if (!code) code = add_set(v, "stats.corpus.path", v->corpus, err);
+    if (!code) code = set_texts(v, &s.job, err);
+    if (!code) code = set_references(v, &s.job, err);
     if (!code && s.job.templates.source == ER_JOB_TEMPLATES_FILE) code = add_set(v, "templates.file", v->templates, err);
     er_setup_close(&s);
     return code;

@@ -7,12 +7,13 @@
 #include "runner/ledger.h"
 #include "runner/setup.h"
 
-enum { ER_VERIFY_SETS = 8 };
+enum { ER_VERIFY_SETS = 12 };
 
 typedef struct er_verifying {
     const char *folder;  /* of the run: job.resolved.yaml, inputs.json, ledger/, ... Not written to */
     const char *scratch; /* NULL: there is none; else the only folder that is written to */
     const char *model, *data, *ids, *corpus, *templates, *store; /* instead of the job's, where not NULL */
+    const char *drift, *snippets, *tfidf_vocab, *tfidf_idf; /* likewise; a bundle's */
     int corpus_at_hand;  /* the corpus that was given is compared, too */
     char *set[ER_VERIFY_SETS]; /* the same as overrides of the job */
     int set_count;

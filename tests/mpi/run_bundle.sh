@@ -206,5 +206,38 @@ again 3 --set editor.L2=1e-300
 again 0 --set 'templates={generate: {seed: 2}}' --set 'stats.corpus={sample: {tokens: 2000, seed: 1}}' --set data.count=2
 sed -i 's/^editor.*/editor: {method: rome, layers: [2], v_num_grad_steps: 5, v_lr: 0.5, mom2_adjustment: false}/' "$job"
 again 0 --set edit.batch=1 --set data.count=2
+
+# --- held-out texts and reference texts come along: their files are gone when the job runs again. Once the held-out texts are
+# those of the corpus behind the statistics' documents, which then lies in the bundle once
+in=$work/in
+mkdir "$in"
+cp "$fixtures/tiny-corpus.txt" "$in/corpus"
+cp "$fixtures/tiny-corpus.txt" "$in/held"
+cp "$fixtures"/judge/{snippets.json,vocab.json,idf.npy} "$in"
+judge="generate: 1, snippets: $in/snippets.json, tfidf_vocab: $in/vocab.json, tfidf_idf: $in/idf.npy"
+for kind in held corpus- corpus; do
+    tiny_job "$job" 2 2 "score: {$judge, drift: {tokens: 60, path: $in/${kind%-}}}"
+    sed -i "s|path: $fixtures/tiny-corpus.txt|path: $in/corpus|" "$job"
+    expect 0 0 run "$job"
+    run=$(ls -d "$work"/now/job-*)
+    flags=(--with-data --with-stats --with-corpus)
+    [ $kind != corpus- ] || flags=(--with-data --with-stats)
+    expect 0 0 bundle "$run" --to "$work/kind.tar" "${flags[@]}"
+    tar -tf "$work/kind.tar" | grep '^inputs/' | tr '\n' ' ' >"$work/out"
+    case $kind in
+    held) says '^inputs/corpus inputs/data inputs/drift inputs/snippets inputs/templates inputs/tfidf_idf inputs/tfidf_vocab $' ;;
+    corpus-) says '^inputs/data inputs/drift inputs/snippets' ;;
+    corpus) says '^inputs/corpus inputs/data inputs/snippets' ;;
+    esac
+    mv "$in" "$work/gone"
+    expect 0 0 verify "$work/kind.tar" --rerun; says "run again on 1 rank: bit-identical"
+    mv "$work/gone" "$in"
+done
+for name in corpus vocab.json; do # here the corpus is the held-out text, too
+    cp "$in/$name" "$work/kept"
+    echo " " >>"$in/$name"
+    expect 5 0 bundle "$run" --to "$work/x.tar" --with-data; says "in/$name has changed since the run was made"
+    cp "$work/kept" "$in/$name"
+done
 no_temporaries "$work" || fail "temporary files are left"
 echo "RESULT run_bundle: $checks checks"

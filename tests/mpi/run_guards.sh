@@ -148,6 +148,10 @@ for editor in "method: memit, layers: [1, 2], v_num_grad_steps: 8, v_lr: 0.5, bl
     expect 0 verify "$(folder)"
 done
 sed -i "s/^editor:.*/editor: {method: ft, layers: [1]}/" "$job"
+for method in ft ft-m lora; do # they have no targets whose optimisation could be rounded
+    expect 1 plan "$job" --set editor.method=$method --set precision.optimizer=bf16
+    says "precision.optimizer: 'bf16', but $method trains weights"
+done
 equal_bits "ft" 3 --set guards.target.at=0.2 --set guards.target.do=skip
 [ "$(number applied)" -gt 0 ] || fail "ft: nothing is left"
 

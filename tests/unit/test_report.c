@@ -367,6 +367,20 @@ static void memory_failures_are_clean(void **state)
     }
 }
 
+/* Of one layer's two lines the second becomes another matrix of it. */
+static void matrices_of_a_layer_are_told_apart(void **state)
+{
+    (void)state;
+    static const char third[] = "\"layer\":3,\"requests\"", value[] = "\"layer\":2,\"matrix\":\"v'|\",\"requests\"";
+    for (int batch = 0; batch < 2; batch++) edit_file("events.jsonl", third, value);
+    write_report();
+    char *md = slurp(folder, "report.md"), *html = slurp(folder, "report.html");
+    MUST_HAVE(md, "| 2 | 20 | 19 | 2 | 2.25 | 50 | 2.5 | 5 of 40 | 12.50 % |", "| 2 v'\\| | 17 | 16 | 2.5 | 2.75 |");
+    if (has_gnuplot()) MUST_HAVE(html, "2 v..");
+    er_free(html);
+    er_free(md);
+}
+
 static void comparison_names_what_differs(void **state)
 {
     (void)state;
@@ -400,7 +414,7 @@ int main(void)
         TEST(missing_files_are_named),      TEST(damaged_lines_are_counted), TEST(hostile_numbers_do_no_harm),
         TEST(summary_must_be_readable),     TEST(texts_are_escaped),         TEST(writes_without_gnuplot),
         TEST(leaves_nothing_behind),        TEST(failing_gnuplot_is_an_error), TEST(memory_failures_are_clean),
-        TEST(comparison_names_what_differs),
+        TEST(comparison_names_what_differs), TEST(matrices_of_a_layer_are_told_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
