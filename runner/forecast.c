@@ -35,7 +35,7 @@ int er_forecast_open(er_run *r, er_err *err)
     m.shards = er_world_shards(r->w);
     f->plan.machine = m;
     if (!code && r->w->rank == 0) code = fill(r, 0, err);
-    f->known = !code && !r->setup.editor->train;
+    f->known = !code && r->w->rank == 0 && !r->setup.editor->train;
     return er_world_agree(r->w, code, err);
 }
 
