@@ -107,6 +107,13 @@ void er_map_ahead(const void *at, size_t bytes)
     if (bytes) madvise((void *)first, (uintptr_t)at - first + bytes, MADV_WILLNEED); /* advice: its failure costs time */
 }
 
+void er_map_rest(const void *at, size_t bytes)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), end = ((uintptr_t)at + bytes) / page * page;
+    const uintptr_t first = ((uintptr_t)at + page - 1) / page * page;
+    if (first < end) madvise((void *)first, end - first, MADV_DONTNEED); /* advice: its failure costs memory */
+}
+
 void er_map_close(er_map *map)
 {
     if (map->data) munmap((void *)(uintptr_t)map->data, map->size);

@@ -21,6 +21,8 @@ int er_map_open(er_map *out, const char *path, er_err *err);
 void er_map_close(er_map *map);
 /* Asks the system to read these bytes of a map soon; returns at once and cannot fail. */
 void er_map_ahead(const void *at, size_t bytes);
+/* The pages that lie wholly in these bytes leave the process's memory; read again they come back from the file. */
+void er_map_rest(const void *at, size_t bytes);
 
 /* Complete-or-absent write: er_save_open gives a stream to PATH.PID.tmp; er_save_commit flushes, fsyncs, renames it to
  * path and fsyncs the folder; er_save_abandon removes it. Commit and abandon end the life of *save; commit removes

@@ -100,8 +100,7 @@ static void hash_head(er_hasher *h, const er_config *c, const er_slot *slot)
     er_hasher_number(h, slot->cols);
 }
 
-/* Values become fp32 for the hash and, where the tensor is not used in place, go to their parts. wide, half: room for a
- * piece. */
+/* Values become fp32 for the hash and, where the tensor is not used in place, go to their parts, through wide and half. */
 static void move_piece(const filling *f, piece *p, float *wide, uint16_t *half)
 {
     const er_moving *m = &f->tensors[p->tensor];
@@ -200,6 +199,7 @@ static int put_gain(er_model *model, er_norm *norm, const float *stored, int64_t
 static int put(er_model *m, const er_moving *x, er_err *err)
 {
     const er_slot *slot = &x->slot;
+    if (!x->in_place) er_map_rest(x->from->data, x->from->bytes); /* a copy is held, the file's bytes are done with */
     er_layer *layer = slot->layer < 0 ? NULL : &m->layers[slot->layer];
     if (!x->held && slot->dims == 1) return 0;
     er_matrix whole = {x->dtype, slot->rows, slot->cols, x->to[0]};

@@ -33,6 +33,7 @@ typedef struct er_batch {
     int marked;         /* the overlay's marks are of the state before this batch */
     size_t trip_room;
     er_update *trained; /* rank 0, methods that train: per edited matrix, until its layer takes it */
+    int64_t made;       /* rank 0: targets that were optimised here, not found */
     double seconds[3];  /* targets, keys, solve */
 } er_batch;
 

@@ -226,6 +226,7 @@ static int sink_targets(void *context, int64_t unit, const char *bytes, size_t n
             ER_TRY(get_target(t, in.at, (size_t)length, r->setup.model->config.hidden, err));
             if (!b->step) er_progress_add(&r->edits, 1);
             r->setup.counts.targets++;
+            b->made++;
         }
         if (!er_journal_has(b->journal, ER_JOURNAL_TARGET, &key))
             ER_TRY(er_journal_add(b->journal, ER_JOURNAL_TARGET, &key, in.at, (size_t)length, err));

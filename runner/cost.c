@@ -200,9 +200,15 @@ double er_cost_target_memory(const er_config *c, int64_t layer, const er_cost_te
 double er_cost_target_memory_part(const er_config *c, int64_t layer, const er_cost_texts *t, double requests,
                                   int64_t from, int64_t to)
 {
+    return er_cost_target_memory_run(c, layer, t, &er_cost_alone, requests, from, to);
+}
+
+double er_cost_target_memory_run(const er_config *c, int64_t layer, const er_cost_texts *t, const er_cost_shared *s,
+                                 double requests, int64_t from, int64_t to)
+{
     const er_cost_target one = er_cost_target_of(c, layer, t);
     const double d = (double)c->hidden, v = (double)c->vocab, row = t->prefix + t->prompt;
-    const double all = requests * one.positions, active = requests * one.active;
+    const double all = requests * one.positions * s->rows, active = requests * one.active;
     double logits = smaller(larger((double)(HEAD_BYTES / 4) / v, LEAST_HEAD_ROWS), requests * one.heads);
     double kept = 4 * (3 * active * d + logits * (v + 2 * d) + (requests + 1) * v + 5 * requests * d);
     if (c->logit_cap > 0) kept += 4 * logits * v;

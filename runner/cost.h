@@ -82,6 +82,24 @@ double er_cost_target_memory(const er_config *c, int64_t layer, const er_cost_te
 double er_cost_target_memory_part(const er_config *c, int64_t layer, const er_cost_texts *t, double requests,
                                   int64_t from, int64_t to);
 
+/* What the texts of a unit begin with runs once (model/prefix.h): of the positions that er_cost_texts counts the shares
+ * that run, above 0 and at most 1. The functions above take every text for itself; those named _run count what runs, and
+ * that the last block of a pass runs only where its stream is read and leaves keys and values elsewhere. */
+typedef struct er_cost_shared {
+    double rows;   /* of the rows of targets */
+    double before; /* of these before the subject's last token */
+    double keys;   /* of the texts that keys are read from, up to the subject */
+    double plain;  /* of the plain ones among these, which go on behind the layer */
+    double scores; /* of the scored prompts */
+} er_cost_shared;
+extern const er_cost_shared er_cost_alone; /* 1 everywhere: nothing is shared */
+er_cost_target er_cost_target_run(const er_config *c, int64_t layer, const er_cost_texts *t, const er_cost_shared *s);
+double er_cost_keys_run(const er_config *c, const er_int_list *layers, const er_cost_texts *t, const er_cost_shared *s);
+/* er_cost_target_memory_part, with positions that run. */
+double er_cost_target_memory_run(const er_config *c, int64_t layer, const er_cost_texts *t, const er_cost_shared *s,
+                                 double requests, int64_t from, int64_t to);
+double er_cost_score_run(const er_config *c, double tokens, double heads, const er_cost_shared *s);
+
 /* Keys of one request at all edited layers: each layer's pass starts anew, as the layers before it have changed. */
 double er_cost_keys(const er_config *c, const er_int_list *layers, const er_cost_texts *t);
 
@@ -92,6 +110,9 @@ enum er_cost_solve er_cost_solve_kind(const er_editor *editor, const er_hyper *h
 double er_cost_solve_layer(const er_config *c, enum er_cost_solve kind, double n, double before);
 /* Rounding n edits into one matrix, on every rank, fp64. */
 double er_cost_apply(const er_config *c, double n);
+
+/* Bytes of rank 0's arrays while it solves one layer for n edits, and of the record that it gathers. */
+double er_cost_solving_batch(const er_config *c, const er_editor *editor, int64_t layers, double n);
 
 /* Bytes of one edit in the ledger: per layer its column of U, its row of V and its key; its target once. */
 double er_cost_ledger(const er_config *c, const er_editor *editor, int64_t layers);
@@ -119,5 +140,12 @@ double er_cost_eigen_solve(const er_config *c);
 
 /* One scored prompt of `tokens` positions (both answers' included), head at `heads` of them. */
 double er_cost_score(const er_config *c, double tokens, double heads);
+/* Bytes that `positions` scored side by side take at a rank with layers [from, to). */
+double er_cost_score_memory(const er_config *c, double positions, int64_t from, int64_t to);
+
+/* --- a process ---------------------------------------------------------------------------------------------------- */
+
+/* Bytes that a rank takes whatever it does: program, libraries and their buffers, tokenizer. Measured: SmolLM2's ranks. */
+double er_cost_program(const er_config *c);
 
 #endif

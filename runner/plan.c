@@ -2,12 +2,12 @@
 #include "runner/plan_parts.h"
 
 #include "model/tensor.h"
+#include "runner/cost_time.h"
 
 #include <stdio.h>
 #include <string.h>
 
 enum { ADVISED_TOKENS = 50, MOST_EIGEN = 32767 }; /* tokens per dimension; LAPACK's 32-bit integers (stats/eigen) */
-static const double early_share = 0.6; /* of the steps is done before the loss is low enough, as runs here show */
 
 static const char *const block_names[] = {
     [ER_BLOCK_PRE] = "attention, then MLP", [ER_BLOCK_PARALLEL] = "attention and MLP side by side",
@@ -140,6 +140,9 @@ static void put_edit(const view *v)
     put_number(v->s, "target", t->target, "tokens of the target", NULL);
     put_number(v->s, "active", v->target.active, "active positions of a step",
                  "all rows, from the subject's last token on");
+    put_number(v->s, "shared_rows", 100 * p->shared.rows, "of 100 positions run, rows",
+               "what texts of a unit begin with runs once");
+    put_number(v->s, "shared_keys", 100 * p->shared.keys, "of 100 positions run, keys", NULL);
     if (!(p->prompts > 0)) return;
     put_number(v->s, "scored_prompts", p->prompts, "scored prompts of a record", NULL);
     put_number(v->s, "scored_positions", p->prompt_tokens, "positions of a scored prompt", "with its answers");
@@ -177,6 +180,8 @@ static void put_flop(const view *v)
     const double steps = (double)p->hyper->v_num_grad_steps, n = (double)p->batch, layers = (double)v->layers->count;
     const enum er_cost_solve kind = er_cost_solve_kind(p->editor, p->hyper);
     const double keys = er_cost_keys(c, v->layers, &p->texts), total = er_cost_target_total(t, steps);
+    const er_cost_target run = er_cost_target_run(c, v->last, &p->texts, &p->shared);
+    const double runs = er_cost_target_total(&run, steps) + er_cost_keys_run(c, v->layers, &p->texts, &p->shared);
     const double later = v->history && p->edits > p->batch ? (double)(p->edits - p->batch) : 0;
     er_sheet_section(v->s, "operations", "operations");
     put_work(v->s, "forward_token", er_cost_forward(c, 0, c->layers, 0, 20) / 20 + er_cost_head(c),
@@ -186,7 +191,8 @@ static void put_flop(const view *v)
     put_work(v->s, "target_step", t->loss + t->gradient, "target, a step", "loss and gradient");
     put_work(v->s, "target", total, "target, all steps", NULL);
     put_work(v->s, "keys", keys, "keys of an edit", "all edited layers");
-    put_work(v->s, "edit", total + keys, "an edit: target and keys", NULL);
+    put_work(v->s, "edit", total + keys, "an edit: target and keys", "each text for itself");
+    put_work(v->s, "edit_run", runs, "of this run", "what texts of a unit begin with runs once");
     put_work(v->s, "solve_first", layers * er_cost_solve_layer(c, kind, n, 0),
                  v->history ? "solves of the first batch" : "solves of a batch", "fp64, rank 0");
     if (later > 0)
@@ -201,17 +207,6 @@ static void put_flop(const view *v)
                  "in products' worth: 10 f^3");
 }
 
-static double editing(const view *v, int weights, int rank0)
-{
-    const er_plan *p = v->p;
-    const double layers = (double)v->layers->count, unit = (double)(p->batch < p->unit ? p->batch : p->unit);
-    double bytes = er_cost_model(v->c, weights) + er_cost_overlay(v->c, v->layers->count);
-    bytes += er_cost_target_memory(v->c, v->last, &p->texts, unit);
-    if (rank0 && v->eigen) bytes += layers * er_cost_eigenpairs(v->c);
-    if (rank0 && v->history) bytes += layers * er_cost_history(v->c, (double)p->edits);
-    return bytes;
-}
-
 static void put_ranks(const view *v)
 {
     static const struct {
@@ -221,6 +216,7 @@ static void put_ranks(const view *v)
     const er_plan *p = v->p;
     const double layers = (double)v->layers->count, unit = (double)(p->batch < p->unit ? p->batch : p->unit);
     er_sheet_section(v->s, "rank", "memory of a rank while editing");
+    put_bytes(v->s, "program", er_cost_program(v->c), "program and tokenizer", "every rank");
     put_bytes(v->s, "overlay", er_cost_overlay(v->c, v->layers->count), "edited matrices", "fp32, every rank");
     put_bytes(v->s, "targets", er_cost_target_memory(v->c, v->last, &p->texts, unit), "a unit of targets",
                  "run.unit edits side by side, every rank");
@@ -234,11 +230,11 @@ static void put_ranks(const view *v)
         if (p->weights >= 0 && p->weights != types[i].type) continue;
         snprintf(key, sizeof key, "rank0_%s", types[i].name);
         snprintf(title, sizeof title, "rank 0, %s weights", types[i].name);
-        put_bytes(v->s, key, editing(v, types[i].type, 1), title,
+        put_bytes(v->s, key, er_plan_rank_memory(p, types[i].type, 0, v->c->layers, 1), title,
                      i && p->weights < 0 ? NULL : "with the weights, of which a node holds one copy");
         snprintf(key, sizeof key, "rank_%s", types[i].name);
         snprintf(title, sizeof title, "another rank, %s weights", types[i].name);
-        put_bytes(v->s, key, editing(v, types[i].type, 0), title, NULL);
+        put_bytes(v->s, key, er_plan_rank_memory(p, types[i].type, 0, v->c->layers, 0), title, NULL);
     }
     er_sheet_section(v->s, "disk", "disk");
     put_bytes(v->s, "update_edit", er_cost_update(v->c, v->layers->count), "update of an edit",
@@ -251,27 +247,24 @@ static void put_ranks(const view *v)
 static void put_times(const view *v)
 {
     const er_plan *p = v->p;
-    const double edits = (double)p->edits, layers = (double)v->layers->count;
-    const double targets = er_cost_target_total(&v->target, early_share * (double)p->hyper->v_num_grad_steps);
+    const er_machine *m = &p->machine;
     const char *alone = p->batch == 1 ? "one edit per batch: only one rank works" : "ranks share it";
     char title[160];
-    if (!(p->speed > 0)) return;
-    snprintf(title, sizeof title, "time, roughly, at %.3g GFLOP/s of each rank (%s)", p->speed * 1e-9, p->speed_from);
+    if (!p->machine_from) return;
+    snprintf(title, sizeof title, "time, roughly, of one rank of %.3g GFLOP/s, %.3g in fp64, %.3g GB/s (%s)",
+             m->products * 1e-9, m->products64 * 1e-9, m->read * 1e-9, p->machine_from);
     er_sheet_section(v->s, "time", title);
     if (v->eigen) {
-        put_seconds(v->s, "statistics",
-                    p->tokens * er_cost_statistics(v->c, v->layers, p->document) / p->speed, "statistics",
-                    "ranks share it");
-        put_seconds(v->s, "eigenpairs", layers * er_cost_eigen_solve(v->c) / p->speed, "eigenpairs",
-                     "a layer per rank");
+        put_seconds(v->s, "statistics", er_time_statistics(p, m), "statistics", "ranks share it");
+        put_seconds(v->s, "eigenpairs", er_time_eigenpairs(p, m, (double)v->layers->count), "eigenpairs",
+                    "a layer per rank");
     }
-    put_seconds(v->s, "targets", edits * targets / p->speed, "targets", alone);
-    put_seconds(v->s, "keys", edits * er_cost_keys(v->c, v->layers, &p->texts) / p->speed, "keys", alone);
+    const er_times t = er_time_edits(p, m);
+    put_seconds(v->s, "targets", t.targets, "targets", alone);
+    put_seconds(v->s, "keys", t.keys, "keys", alone);
+    put_seconds(v->s, "solves", t.solves, "solves", "rank 0; rounding into the weights, every rank");
     if (p->prompts > 0)
-        put_seconds(v->s, "scores",
-                    p->moments * edits * p->prompts / p->speed *
-                        er_cost_score(v->c, p->prompt_tokens, p->prompt_heads),
-                    "scores", "ranks share it");
+        put_seconds(v->s, "scores", p->moments * er_time_scores(p, m, (double)p->edits), "scores", "ranks share it");
     put_count(v->s, "ranks", (double)p->batch, "ranks that targets can use",
                  "edits of a batch; units shrink until every rank has one");
 }

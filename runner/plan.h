@@ -8,6 +8,7 @@
 #include "jobs/job.h"
 #include "model/tokenizer.h"
 #include "runner/cost.h"
+#include "runner/machine.h"
 #include "runner/sheet.h"
 
 typedef struct er_plan {
@@ -20,18 +21,22 @@ typedef struct er_plan {
     int64_t shards;     /* ranks that hold the model together; 0, 1: each the whole */
     double rank_memory; /* bytes that a rank may take; 0: not said */
     er_cost_texts texts;
+    er_cost_shared shared; /* of the texts of a unit */
     const char *texts_from; /* where they are from, for people */
     double tokens, document; /* of statistics; mean length of a document */
     const char *tokens_from;
     /* scores: of one record, and at how many moments; 0 prompts: no job */
     double prompts, prompt_tokens, prompt_heads, moments;
-    double speed;     /* flop/s of a rank; 0: no times */
-    const char *speed_from;
+    er_machine machine;       /* rates of a rank */
+    const char *machine_from; /* NULL: no times */
 } er_plan;
 
 /* Adds the sections; *sheet has an arena and err. */
 void er_plan_model(er_sheet *sheet, const er_config *c, const char *path);
 void er_plan_edit(er_sheet *sheet, const er_plan *p);
+/* plan_nodes.c: times of all edits on so many nodes ("1,2,4"), each with one taker of p->machine's rates; with shards
+ * groups of p->shards nodes, and as many ranks on a node. */
+void er_plan_nodes(er_sheet *sheet, const er_plan *p, const char *nodes);
 
 /* plan_tokenizer.c: the tokenizer of a model's folder or GGUF file, whose weights are not read. */
 int er_plan_tokenizer(er_tokenizer **out, const char *path, er_err *err);
@@ -60,14 +65,34 @@ int er_plan_rows(double *rows, double *prefix, const er_editor *editor, const er
 /* What is assumed without a tokenizer: means of CounterFact's records. P,S,T as --tokens gives them; NULL: these. */
 int er_plan_texts_assumed(er_cost_texts *out, const er_editor *editor, const er_hyper *hyper, const char *given,
                           er_err *err);
-/* Means over the data set's requests (the first thousand of those that can be edited); templates of a file as they
- * stand, generated ones by their planned lengths. *counted: 0 when none could be encoded, and then *out is as it was.
- * Also of the scored prompts of a record: how many, their positions, rows of logits. */
+/* Means over the data set's requests (the first `most` of those that can be edited) and what units of `unit` of them
+ * share. known: the templates that texts are made with; NULL: those of the job's file, or generated ones by their planned
+ * lengths, and then *out keeps the shares of rows and keys that it has. */
 typedef struct er_plan_scored {
-    double prompts, tokens, heads;
+    double prompts, tokens, heads; /* scored prompts of a record, their positions, rows of logits */
 } er_plan_scored;
-int er_plan_texts_of(er_cost_texts *out, er_plan_scored *scored, int64_t *counted, const er_tokenizer *t,
-                     const er_job *job, const er_dataset *data, const er_editor *editor, const er_hyper *hyper,
-                     const er_config *config, er_err *err);
+typedef struct er_plan_counted {
+    int64_t requests; /* counted; 0: none could be encoded, and the rest is as it was */
+    er_cost_texts texts;
+    er_plan_scored scored;
+    er_cost_shared shared;
+} er_plan_counted;
+int er_plan_texts_of(er_plan_counted *out, const er_tokenizer *t, const er_job *job, const er_dataset *data,
+                     const er_editor *editor, const er_hyper *hyper, const er_config *config,
+                     const er_templates *known, int64_t unit, int64_t most, er_err *err);
+/* Shares where nothing is counted: CounterFact's first 64 records in units of 8 with five templates. */
+extern const er_cost_shared er_plan_shared_assumed;
+
+/* plan_job.c: a job's figures. */
+
+/* Where they are from, for people: a plan's texts_from and tokens_from. */
+typedef struct er_plan_words {
+    char texts[256], tokens[256];
+} er_plan_words;
+/* Fills *p from a job that is read, with its data (er_setup_open or er_plan_open_data). t: NULL when there is no
+ * tokenizer: texts are assumed, or `given` as --tokens has them (else NULL). known: the run's templates, NULL: the job's.
+ * The job's corpus is counted where it is open, or can be with t. *p keeps pointers to all of these. */
+int er_plan_of_job(er_plan *p, er_plan_words *words, struct er_setup *job, const er_config *c, er_tokenizer *t,
+                   const char *given, const er_templates *known, int64_t most, er_err *err);
 
 #endif

@@ -2,30 +2,16 @@
 /* What the ranks of a model that is spread over several of them hold (run.shards), and how many a given memory needs. */
 #include "base/memory.h"
 #include "model/tensor.h"
+#include "runner/cost_time.h"
 #include "runner/plan_parts.h"
 
 #include <stdio.h>
-
-/* A rank of group 0: its layers' eigenpairs and history are there, too. */
-static double editing(const er_plan *p, int weights, int64_t from, int64_t to)
-{
-    const er_config *c = p->config;
-    const er_int_list *layers = &p->hyper->layers;
-    const double unit = (double)(p->batch < p->unit ? p->batch : p->unit);
-    double mine = 0, bytes = er_cost_model_part(c, weights, from, to);
-    for (int64_t i = 0; i < layers->count; i++) mine += layers->at[i] >= from && layers->at[i] < to;
-    bytes += mine * er_cost_overlay(c, 1);
-    bytes += er_cost_target_memory_part(c, layers->at[layers->count - 1], &p->texts, unit, from, to);
-    if (p->editor->needs(p->hyper) & ER_NEEDS_EIGEN) bytes += mine * er_cost_eigenpairs(c);
-    if (p->editor->history_new) bytes += mine * er_cost_history(c, (double)p->edits);
-    return bytes;
-}
 
 static double largest(const er_plan *p, int weights, const int64_t *cut, int shards)
 {
     double most = 0;
     for (int s = 0; s < shards; s++) {
-        const double bytes = editing(p, weights, cut[s], cut[s + 1]);
+        const double bytes = er_plan_rank_memory(p, weights, cut[s], cut[s + 1], 1);
         if (bytes > most) most = bytes;
     }
     return most;
@@ -39,7 +25,7 @@ static void put_shard(er_sheet *s, const er_plan *p, int weights, const int64_t 
     snprintf(title, sizeof title, "shard %d, layers %lld to %lld", shard, (long long)cut[shard],
              (long long)cut[shard + 1] - 1);
     snprintf(note, sizeof note, "of this %.4g MB weights, of which a node holds one copy", held * 1e-6);
-    er_sheet_put(s, ER_FIGURE_BYTES, key, editing(p, weights, cut[shard], cut[shard + 1]), title, note);
+    er_sheet_put(s, ER_FIGURE_BYTES, key, er_plan_rank_memory(p, weights, cut[shard], cut[shard + 1], 1), title, note);
 }
 
 /* The fewest shards with which no rank needs more than p->rank_memory. */

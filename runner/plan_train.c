@@ -114,15 +114,15 @@ static void put_times(const train *t)
 {
     const er_plan *p = t->p;
     char title[160];
-    if (!(p->speed > 0)) return;
-    snprintf(title, sizeof title, "time, roughly, at %.3g GFLOP/s of each rank (%s)", p->speed * 1e-9, p->speed_from);
+    if (!p->machine_from) return;
+    snprintf(title, sizeof title, "time, roughly, at %.3g GFLOP/s of each rank (%s)", p->machine.products * 1e-9, p->machine_from);
     er_sheet_section(t->s, "time", title);
     er_sheet_put(t->s, ER_FIGURE_SECONDS, "training",
-                 (double)p->edits * (t->once + (double)p->hyper->num_steps * (t->step + t->sums)) / p->speed, "training",
+                 (double)p->edits * (t->once + (double)p->hyper->num_steps * (t->step + t->sums)) / p->machine.products, "training",
                  chunk(t) > 1 ? "all epochs; ranks share a step's requests" : "all epochs; one request a step: one rank works");
     if (p->prompts > 0)
         er_sheet_put(t->s, ER_FIGURE_SECONDS, "scores",
-                     p->moments * (double)p->edits * p->prompts / p->speed *
+                     p->moments * (double)p->edits * p->prompts / p->machine.products *
                          er_cost_score(t->c, p->prompt_tokens, p->prompt_heads),
                      "scores", "ranks share it");
     er_sheet_put(t->s, ER_FIGURE_COUNT, "ranks", chunk(t), "ranks that training can use", "requests of a step");

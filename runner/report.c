@@ -272,7 +272,8 @@ static void time_parts(er_doc *d, drawer *w)
                        json_integer_value(json_object_get(r->env, "threads")) == 1 ? "" : "s");
     }
     int drawn = figure(d, w, er_figure_phases, "Time by phase", "Seconds by phase, summed over batches and starts.");
-    numbers(d, r, er_part_phases, drawn);
+    numbers(d, r, er_part_phases, drawn && !er_report_has_forecast(r));
+    er_part_memory(d, r);
 }
 
 static void note_parts(er_doc *d, const drawer *w)

@@ -163,6 +163,7 @@ void er_report_close(er_report *r)
     er_free(r->layers);
     er_free(r->spectra);
     er_free(r->phases);
+    er_free(r->memory);
     er_free(r->notes);
     er_arena_free(r->arena);
     *r = (er_report){0};

@@ -53,7 +53,14 @@ typedef struct er_report_phase {
     const char *name;
     double seconds; /* all batches and all starts of the run */
     int64_t count;
+    double forecast, forecast_for; /* seconds that were planned, and those that were taken where a plan was */
 } er_report_phase;
+
+/* A rank's memory in the last start that says it, bytes; NAN: not said. */
+typedef struct er_report_memory {
+    int64_t rank;
+    double planned, peak, pss;
+} er_report_memory;
 
 typedef struct er_report_option {
     const char *key, *value; /* "editor.v_lr", "0.5" */
@@ -72,9 +79,10 @@ typedef struct er_report {
     er_report_layer *layers;
     er_report_spectrum *spectra;
     er_report_phase *phases;
+    er_report_memory *memory;
     const char **notes;
-    size_t option_room, case_room, target_room, layer_room, spectrum_room, phase_room, note_room;
-    int64_t option_count, case_count, target_count, layer_count, spectrum_count, phase_count, note_count;
+    size_t option_room, case_room, target_room, layer_room, spectrum_room, phase_room, memory_room, note_room;
+    int64_t option_count, case_count, target_count, layer_count, spectrum_count, phase_count, memory_count, note_count;
 } er_report;
 
 /* Not collective. Zeroes *r first; er_report_close is due after success and failure. A summary.json that is absent, no

@@ -195,13 +195,26 @@ static int take_event(er_report *r, const json_t *line, int *known, er_err *err)
 
 /* --- times ------------------------------------------------------------------------------------------------------- */
 
+static int take_memory(er_report *r, const json_t *line, er_err *err)
+{
+    const er_report_memory m = {whole(line, "rank"), number(line, "planned_bytes"), number(line, "peak_bytes"),
+                                number(line, "pss_bytes")};
+    int64_t i = m.rank ? r->memory_count : 0; /* a later start says it anew, from rank 0 on */
+    ER_TRY(er_grow(&r->memory, &r->memory_room, (size_t)i + 1, err));
+    r->memory[i] = m;
+    r->memory_count = i + 1;
+    return 0;
+}
+
 static int take_time(er_report *r, const json_t *line, int *known, er_err *err)
 {
     const char *name = json_string_value(json_object_get(line, "phase"));
     double seconds = number(line, "seconds");
+    const double planned = number(line, "planned");
     int64_t i = 0;
-    *known = name && isfinite(seconds);
+    *known = json_is_integer(json_object_get(line, "rank")) || (name && isfinite(seconds));
     if (!*known) return 0;
+    if (!name) return take_memory(r, line, err);
     while (i < r->phase_count && strcmp(r->phases[i].name, name) != 0) i++;
     if (i == r->phase_count) {
         er_report_phase p = {0};
@@ -211,6 +224,7 @@ static int take_time(er_report *r, const json_t *line, int *known, er_err *err)
     }
     r->phases[i].seconds += seconds;
     r->phases[i].count++;
+    if (isfinite(planned)) r->phases[i].forecast += planned, r->phases[i].forecast_for += seconds;
     return 0;
 }
 

@@ -66,6 +66,8 @@ void er_part_layers(er_doc *d, const er_report *r);
 void er_part_spectra(er_doc *d, const er_report *r);
 void er_part_precision(er_doc *d, const er_report *r); /* nothing without precision.jsonl */
 void er_part_phases(er_doc *d, const er_report *r);
+void er_part_memory(er_doc *d, const er_report *r); /* of ranks; nothing without lines of it */
+int er_report_has_forecast(const er_report *r); /* a phase has planned seconds */
 void er_part_guards(er_doc *d, const er_report *r);
 void er_part_failed(er_doc *d, const er_report *r);
 void er_part_worst(er_doc *d, const er_report *r);

@@ -176,29 +176,6 @@ void er_part_losses(er_doc *d, const er_report *r)
     er_free(l.low);
 }
 
-/* --- times ------------------------------------------------------------------------------------------------------- */
-
-void er_part_phases(er_doc *d, const er_report *r)
-{
-    double sum = 0;
-    for (int64_t i = 0; i < r->phase_count; i++)
-        if (strcmp(r->phases[i].name, "all") != 0) sum += r->phases[i].seconds;
-    er_doc_table(d, "lrrr");
-    er_doc_cell(d, "phase");
-    er_doc_cell(d, "times");
-    er_doc_cell(d, "seconds");
-    er_doc_cell(d, "share");
-    for (int64_t i = 0; i < r->phase_count; i++) {
-        const er_report_phase *p = &r->phases[i];
-        if (!strcmp(p->name, "all")) continue;
-        er_doc_cell(d, "%s", p->name);
-        er_doc_cell(d, "%lld", (long long)p->count);
-        er_doc_cell(d, "%.3f", p->seconds);
-        er_doc_number(d, 100 * p->seconds / sum, '%', 1);
-    }
-    er_doc_table_end(d);
-}
-
 /* --- what went wrong --------------------------------------------------------------------------------------------- */
 
 static void whole_cell(er_doc *d, const json_t *object, const char *key)

@@ -192,7 +192,10 @@ static int measure(er_run *r, int force, er_err *err)
     double start = er_seconds();
     if (!(s->needs & ER_NEEDS_EIGEN)) return 0;
     ER_TRY(er_measure(&r->setup, s->hyper.layers.at, s->hyper.layers.count, force, err));
-    return er_world_agree(r->w, r->w->rank == 0 ? er_run_time(r, "statistics", -1, er_seconds() - start, err) : 0, err);
+    const double planned = er_forecast_statistics(r, s->counts.moments, s->counts.eigenpairs);
+    const int root = r->w->rank == 0;
+    int code = root ? er_run_time_planned(r, "statistics", -1, er_seconds() - start, planned, err) : 0;
+    return er_world_agree(r->w, code, err);
 }
 
 /* inputs.json exists from the first time on and names what the batches were made with. */
@@ -287,10 +290,14 @@ static int run_all(er_run *r, const char *path, const char *const *sets, size_t 
     log_start(r);
     ER_TRY(er_world_agree(r->w, r->w->rank == 0 ? missing_figures(r, &missing, err) : 0, err));
     ER_TRY(er_world_bcast(r->w, &missing, sizeof missing, 0, err));
+    const int left = missing || r->head_count < r->setup.batches;
+    if (left) ER_TRY(er_forecast_open(r, err));
     ER_TRY(measure(r, options->force, err));
     ER_TRY(read_templates(r, err));
     ER_TRY(write_inputs(r, err));
-    if (missing || r->head_count < r->setup.batches) ER_TRY(run_batches(r, err));
+    if (left) ER_TRY(er_world_agree(r->w, r->w->rank == 0 ? er_forecast_texts(r, err) : 0, err));
+    if (left) ER_TRY(run_batches(r, err));
+    if (left) ER_TRY(er_forecast_memory(r, err));
     int code = r->w->rank == 0 ? finish(r, options, failed, err) : 0;
     ER_TRY(er_world_agree(r->w, code, err));
     return er_world_bcast(r->w, failed, sizeof *failed, 0, err);

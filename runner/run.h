@@ -12,6 +12,7 @@
 #include "editors/stabilise.h"
 #include "runner/cache.h"
 #include "runner/evaluate.h"
+#include "runner/forecast.h"
 #include "runner/judge.h"
 #include "runner/journal.h"
 #include "runner/ledger.h"
@@ -55,6 +56,7 @@ typedef struct er_run {
     er_guarded *guarded;  /* per edited layer: what stabilisers keep of the clean weights */
     struct er_guard_layer *guard; /* per edited layer, where keys are measured (guard.h) */
     er_progress edits;
+    er_forecast forecast; /* of a run that has something to do */
 
     er_drift drift;
     int64_t head_count; /* equal on all ranks */
@@ -73,6 +75,10 @@ int er_run_warn_siblings(const er_run *r, er_err *err);
 int er_run_lock_path(char **out, const char *folder, er_err *err);
 /* Rank 0. One line of timings.jsonl. */
 int er_run_time(er_run *r, const char *phase, int64_t batch, double seconds, er_err *err);
+/* The same with what was forecast (forecast.h); NAN: nothing was. */
+int er_run_time_planned(er_run *r, const char *phase, int64_t batch, double seconds, double planned, er_err *err);
+/* A line as it stands, its end included. */
+int er_run_time_line(er_run *r, const char *line, er_err *err);
 /* Rank 0. The last line, of phase "all", with what was computed and what was found. */
 int er_run_time_all(er_run *r, er_err *err);
 /* Rank 0. job.resolved.yaml and env.json, at the start. */

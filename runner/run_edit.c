@@ -178,7 +178,10 @@ static int keep_head(er_batch *b, er_err *err)
         ER_FREE(l->keys);
     }
     for (int64_t i = 0; i < b->count; i++) ER_FREE(c->targets[i].value);
-    for (int i = 0; i < 3; i++) ER_TRY(er_run_time(r, phases[i], b->number, b->seconds[i], err));
+    const double planned[] = {er_forecast_targets(r, b->made), er_forecast_keys(r, c->applied),
+                              er_forecast_solves(r, c->applied, c->edits_before)};
+    for (int i = 0; i < 3; i++)
+        ER_TRY(er_run_time_planned(r, phases[i], b->number, b->seconds[i], planned[i], err));
     r->heads[b->number] = *c;
     memset(c, 0, sizeof *c);
     return 0;

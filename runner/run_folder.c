@@ -12,6 +12,7 @@
 #include "runner/version.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -178,22 +179,36 @@ void er_run_close(er_run *r)
 
 /* --- small files ------------------------------------------------------------------------------------------------- */
 
-static int add_time(er_run *r, const char *phase, int64_t batch, double seconds, const char *more, er_err *err)
+int er_run_time_line(er_run *r, const char *line, er_err *err)
 {
     char *path = NULL;
     ER_TRY(er_run_path(r, &path, "timings.jsonl", err));
     FILE *f = fopen(path, "a");
-    int failed = !f || fprintf(f, "{\"phase\":\"%s\",\"batch\":%lld,\"seconds\":%.3f%s}\n", phase,
-                               (long long)batch, seconds, more) < 0;
+    int failed = !f || fputs(line, f) < 0;
     if (f) failed |= fclose(f) != 0;
     int code = failed ? er_fail(err, ER_E_IO, "%s: %s", path, strerror(errno)) : 0;
     er_free(path);
     return code;
 }
 
+static int add_time(er_run *r, const char *phase, int64_t batch, double seconds, const char *more, er_err *err)
+{
+    char line[768];
+    snprintf(line, sizeof line, "{\"phase\":\"%s\",\"batch\":%lld,\"seconds\":%.3f%s}\n", phase, (long long)batch,
+             seconds, more);
+    return er_run_time_line(r, line, err);
+}
+
 int er_run_time(er_run *r, const char *phase, int64_t batch, double seconds, er_err *err)
 {
     return add_time(r, phase, batch, seconds, "", err);
+}
+
+int er_run_time_planned(er_run *r, const char *phase, int64_t batch, double seconds, double planned, er_err *err)
+{
+    char more[64] = "";
+    if (isfinite(planned)) snprintf(more, sizeof more, ",\"planned\":%.3f", planned);
+    return add_time(r, phase, batch, seconds, more, err);
 }
 
 int er_run_time_all(er_run *r, er_err *err)

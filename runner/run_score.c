@@ -363,6 +363,7 @@ static int score_one(er_run *r, const er_scoring *s, er_err *err)
     if (!code) code = er_world_bcast(r->w, &left, sizeof left, 0, err);
     if (!code && left) {
         double start = er_seconds();
+        const int64_t before = r->setup.counts.scores;
         er_units phase = {"scores", units, done, score_unit, sink_scores, &p};
         er_progress_start(&p.progress, s->moment, "cases", known, s->count);
         code = er_world_units(r->w, &phase, err);
@@ -370,7 +371,8 @@ static int score_one(er_run *r, const er_scoring *s, er_err *err)
         if (s->batch < 0) er_run_share(r, 1);
         int timed = r->w->rank == 0 && r->journal;
         if (!code)
-            code = timed ? er_run_time(r, s->moment, s->batch, er_seconds() - start, err) : 0;
+            code = timed ? er_run_time_planned(r, s->moment, s->batch, er_seconds() - start,
+                                               er_forecast_scores(r, r->setup.counts.scores - before), err) : 0;
         code = er_world_agree(r->w, code, err);
     }
     er_free(done);

@@ -4,7 +4,6 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "model/kernels.h"
 #include "runner/agree.h"
 #include "runner/explain.h"
 #include "runner/plan.h"
@@ -23,6 +22,9 @@ static const er_flag flags[] = {
     {"batch", "N", "MODEL: of these in a batch; default 100, or the method's limit"},
     {"tokens", "P,S,T", "positions of prompt and target, of these up to the subject's end, tokens of the target"},
     {"speed", "GFLOP/s", "of a rank, for the times; default: MODEL: no times, JOB: measured here for a moment"},
+    {"rates", "NAME=R,...", "of a rank, or of a node for --nodes: products, fp64, core64 (GF/s), read, network (GB/s), "
+                            "latency (us)"},
+    {"nodes", "LIST", "time on so many nodes of one rank each, as 1,2,4,8"},
     {"shards", "N", "MODEL: ranks that hold the model together; default 1 (JOB: run.shards)"},
     {"rank-memory", "GB", "say how many shards are needed for ranks that may take this much, weights included"},
     {"set", "KEY=VALUE", "overrides a key of the job file (MODEL: editor.KEY=VALUE); may be repeated"},
@@ -34,9 +36,8 @@ static const er_flag flags[] = {
 };
 
 enum { DEFAULT_EDITS = 1000, DEFAULT_BATCH = 100, DEFAULT_UNIT = 4, DEFAULT_DOCUMENT = 512,
-       ADVISED_TOKENS = 50, SPEED_ROWS = 96, SPEED_FLOATS = 1 << 23 };
-
-static const char given_text[] = "as given", assumed_text[] = "assumed, near the means of CounterFact's records";
+       ADVISED_TOKENS = 50, MOST_COUNTED = 1000 };
+static const double measured_seconds = 0.1;
 
 /* What both forms of the command share. */
 typedef struct call_state {
@@ -47,45 +48,23 @@ typedef struct call_state {
     er_tokenizer *tokenizer; /* NULL: none that opens, and why */
     er_err why;
     er_plan plan;
-    char from[256], tokens_from[256];
+    er_plan_words words;
 } call_state;
 
-/* fp32 products like those of forward passes, 0.1 s of them; a part of the rows where the matrix is large. */
-static int measure_speed(double *flops, const er_config *c, er_err *err)
+/* Rates: measured for a job, assumed for a model; what is given goes before both. */
+static int choose_machine(call_state *s, int measure, er_err *err)
 {
-    int64_t f = c->inner, d = c->hidden < SPEED_FLOATS / f ? c->hidden : SPEED_FLOATS / f;
-    float *w = NULL, *x = NULL, *y = NULL;
-    int code = er_alloc(&w, (size_t)(d * f), err);
-    if (!code) code = er_alloc(&x, (size_t)(SPEED_ROWS * f), err);
-    if (!code) code = er_alloc(&y, (size_t)(SPEED_ROWS * d), err);
-    if (!code) {
-        er_matrix m = {ER_F32, d, f, w};
-        double start = er_seconds(), now = start, done = 0;
-        while (now - start < 0.1) {
-            er_product(y, d, x, f, SPEED_ROWS, &m);
-            done += 2.0 * (double)d * (double)f * SPEED_ROWS;
-            now = er_seconds();
-        }
-        *flops = done / (now - start);
-    }
-    er_free(w);
-    er_free(x);
-    er_free(y);
-    return code;
-}
-
-static int choose_speed(call_state *s, int measure, er_err *err)
-{
-    const char *given = er_args_get(s->args, "speed");
-    if (!given && measure) {
-        s->plan.speed_from = "measured now";
-        return measure_speed(&s->plan.speed, &s->config, err);
-    }
-    s->plan.speed_from = "as given";
-    if (given && (er_parse_double(&s->plan.speed, given) || !(s->plan.speed > 0)))
-        return er_fail(err, ER_E_USAGE, "--speed: '%s' is no positive number of GFLOP/s", given);
-    s->plan.speed *= 1e9;
-    return 0;
+    const char *speed = er_args_get(s->args, "speed"), *rates = er_args_get(s->args, "rates");
+    er_machine *m = &s->plan.machine;
+    double given = 0;
+    *m = er_machine_assumed();
+    s->plan.machine_from = speed || rates ? "as given" : measure ? "measured now" : NULL;
+    if (!s->plan.machine_from && er_args_get(s->args, "nodes")) s->plan.machine_from = "assumed: one core";
+    if (measure && !speed && !rates) return er_machine_measure(m, &s->config, measured_seconds, err);
+    if (speed && (er_parse_double(&given, speed) || !(given > 0)))
+        return er_fail(err, ER_E_USAGE, "--speed: '%s' is no positive number of GFLOP/s", speed);
+    if (speed) m->products = given * 1e9, m->products64 = m->core64 = m->products / 2;
+    return rates ? er_machine_read(m, rates, err) : 0;
 }
 
 static int is_folder(const char *path)
@@ -187,8 +166,8 @@ static int plan_model(call_state *s, er_err *err)
     ER_TRY(choose_method(s, err));
     const er_editor *editor = s->setup.editor;
     *p = (er_plan){.config = &s->config, .path = s->args->at[0], .editor = editor, .hyper = &s->hyper, .weights = -1,
-                   .unit = DEFAULT_UNIT, .document = DEFAULT_DOCUMENT, .texts_from = s->from,
-                   .tokens_from = s->tokens_from};
+                   .unit = DEFAULT_UNIT, .document = DEFAULT_DOCUMENT, .texts_from = s->words.texts,
+                   .tokens_from = s->words.tokens, .shared = er_plan_shared_assumed};
     ER_TRY(er_args_number(&p->edits, s->args, "edits", DEFAULT_EDITS, 1, err));
     ER_TRY(er_args_number(&p->shards, s->args, "shards", 1, 1, err));
     int64_t batch = editor->most_batch ? editor->most_batch : DEFAULT_BATCH;
@@ -200,73 +179,19 @@ static int plan_model(call_state *s, er_err *err)
     else if (code && err) *err = refused;
     if (code && code != ER_E_UNSUPPORTED) return code;
     ER_TRY(er_plan_texts_assumed(&p->texts, editor, &s->hyper, given, err));
-    snprintf(s->from, sizeof s->from, "%s", given ? given_text : assumed_text);
+    snprintf(s->words.texts, sizeof s->words.texts, "%s",
+             given ? "as given" : "assumed, near the means of CounterFact's records");
     p->tokens = ADVISED_TOKENS * (double)s->config.inner;
-    snprintf(s->tokens_from, sizeof s->tokens_from, "assumed");
-    return choose_speed(s, 0, err);
+    snprintf(s->words.tokens, sizeof s->words.tokens, "assumed");
+    return choose_machine(s, 0, err);
 }
 
 /* --- a job ------------------------------------------------------------------------------------------------------- */
 
-/* Tokens of the corpus: counted with a tokenizer, else a token to four bytes, and no more than may be taken. */
-static int count_corpus(call_state *s, er_err *err)
-{
-    er_setup *job = &s->setup;
-    const int file = job->job.stats.corpus == ER_JOB_CORPUS_FILE;
-    if (!(job->needs & ER_NEEDS_EIGEN)) return 0;
-    if (job->job.stats.imported) {
-        snprintf(s->tokens_from, sizeof s->tokens_from, "none to measure: imported as %.200s", job->job.stats.imported);
-        return 0;
-    }
-    if (s->tokenizer && (!file || er_file_exists(job->job.stats.file.path))) {
-        /* a corpus is opened for its ids: of the model it reads no weights */
-        er_model hollow = {.config = s->config, .tokenizer = s->tokenizer,
-                           .longest_text = er_cost_longest_text(&s->config)};
-        job->model = &hollow;
-        int code = er_setup_corpus(job, err);
-        job->model = NULL;
-        ER_TRY(code);
-        s->plan.tokens = (double)er_corpus_tokens(job->corpus);
-        s->plan.document = s->plan.tokens / (double)er_corpus_documents(job->corpus);
-        snprintf(s->tokens_from, sizeof s->tokens_from, "the job's corpus");
-        er_corpus_close(job->corpus);
-        job->corpus = NULL;
-        return 0;
-    }
-    s->plan.document = DEFAULT_DOCUMENT;
-    s->plan.tokens = er_plan_assume_tokens(&job->job, &s->plan.document, s->tokens_from, sizeof s->tokens_from);
-    return 0;
-}
-
-static int count_texts(call_state *s, er_err *err)
-{
-    er_setup *job = &s->setup;
-    er_plan *p = &s->plan;
-    er_plan_scored scored = {13, 12, 3}; /* CounterFact's */
-    int64_t counted = 0;
-    const char *given = er_args_get(s->args, "tokens");
-    ER_TRY(er_plan_texts_assumed(&p->texts, job->editor, &job->hyper, given, err));
-    if (!given && s->tokenizer && job->data.requests)
-        ER_TRY(er_plan_texts_of(&p->texts, &scored, &counted, s->tokenizer, &job->job, &job->data, job->editor,
-                                &job->hyper, p->config, err));
-    if (counted)
-        snprintf(s->from, sizeof s->from, "means of %lld of the job's requests", (long long)counted);
-    else
-        snprintf(s->from, sizeof s->from, "%s", given ? given_text : assumed_text);
-    if (!given && !s->tokenizer && s->why.code) er_log(ER_LOG_WARN, "texts are not counted: %s", s->why.text);
-    p->prompts = scored.prompts;
-    p->prompt_tokens = scored.tokens;
-    p->prompt_heads = scored.heads;
-    p->moments = job->job.score.before + job->job.score.at_edit + job->job.score.at_end;
-    if (job->job.score.every) p->moments += (double)p->edits / (double)job->job.score.every / 2;
-    return 0;
-}
-
 static int plan_job(call_state *s, er_world *w, er_err *err)
 {
-    static const int dtypes[] = {[ER_JOB_FP32] = ER_F32, [ER_JOB_BF16] = ER_BF16, [ER_JOB_FP16] = ER_F16};
     er_setup *job = &s->setup;
-    const char **sets = NULL;
+    const char **sets = NULL, *given = er_args_get(s->args, "tokens");
     size_t count = 0;
     for (const char *const *f = (const char *const[]){"method", "layers", "edits", "batch", "shards", NULL}; *f; f++)
         if (er_args_get(s->args, *f))
@@ -279,13 +204,9 @@ static int plan_job(call_state *s, er_world *w, er_err *err)
     ER_TRY(er_config_open(&s->config, job->job.model.path, err));
     ER_TRY(er_agree_check(job, &s->config, job->batch, err));
     er_plan_tokenizer(&s->tokenizer, job->job.model.path, &s->why); /* without one texts are assumed */
-    s->plan = (er_plan){.config = &s->config, .path = job->job.model.path, .editor = job->editor, .hyper = &job->hyper,
-                        .weights = dtypes[job->job.precision.weights], .edits = job->data.count, .batch = job->batch,
-                        .unit = job->job.run.unit, .shards = job->job.run.shards, .texts_from = s->from,
-                        .tokens_from = s->tokens_from};
-    ER_TRY(count_corpus(s, err));
-    ER_TRY(count_texts(s, err));
-    return choose_speed(s, 1, err);
+    if (!given && !s->tokenizer && s->why.code) er_log(ER_LOG_WARN, "texts are not counted: %s", s->why.text);
+    ER_TRY(er_plan_of_job(&s->plan, &s->words, job, &s->config, s->tokenizer, given, NULL, MOST_COUNTED, err));
+    return choose_machine(s, 1, err);
 }
 
 /* The run's folder, by everything that it is named by. */
@@ -321,6 +242,7 @@ static int print_plan(const call_state *s, int json, er_err *err)
     ER_TRY(er_arena_new(&sheet.arena, 0, err));
     er_plan_model(&sheet, &s->config, s->plan.path);
     er_plan_edit(&sheet, &s->plan);
+    if (er_args_get(s->args, "nodes")) er_plan_nodes(&sheet, &s->plan, er_args_get(s->args, "nodes"));
     int code = sheet.code;
     if (!code) code = json ? er_sheet_json(&sheet, &text, err) : er_sheet_text(&sheet, &text, err);
     if (!code && fwrite(text.at, 1, text.length, stdout) != text.length)
