@@ -31,6 +31,7 @@ static void remember(const er_pass *p, int64_t layer, const float *k, const floa
 {
     const er_cache *cache = p->cache;
     size_t bytes = (size_t)cache->width * sizeof *k;
+#pragma omp parallel for schedule(static) if (8 * p->tokens * cache->width > ER_WORTH_THREADS)
     for (int64_t t = 0; t < p->tokens; t++) {
         const struct er_place *at = &p->work->place[t];
         int64_t row = p->spans[at->span].row;
@@ -85,21 +86,21 @@ static void attend(const er_pass *p, int64_t layer, float *attended, const float
     }
 }
 
-/* Keys and values from `in` into the cache; plain_k: the keys before their norm. */
-static int keys_and_values(const er_pass *p, int64_t layer, float *plain_k, const float *in, er_err *err)
+/* Keys, normed and rotated, and values, both as the matrices gave them, into the cache. */
+static void keep_keys(const er_pass *p, int64_t layer, const float *plain_k)
 {
     er_work *w = p->work;
-    ER_TRY(er_pass_map(p, layer, ER_MATRIX_K, plain_k, in, err));
-    ER_TRY(er_pass_map(p, layer, ER_MATRIX_V, w->v, in, err));
     norm_heads(p, er_pass_norm(p, layer, ER_NORM_K), w->k, plain_k, p->config->kv_heads);
     er_pass_rotate(p, layer, w->k, p->config->kv_heads, 0);
     remember(p, layer, w->k, w->v);
-    return 0;
 }
 
 int er_attention_keys(const er_pass *p, int64_t layer, const float *in, er_err *err)
 {
-    return keys_and_values(p, layer, p->work->k, in, err);
+    const er_mapping maps[] = {{ER_MATRIX_K, p->work->k}, {ER_MATRIX_V, p->work->v}};
+    ER_TRY(er_pass_map(p, layer, maps, 2, in, err));
+    keep_keys(p, layer, p->work->k);
+    return 0;
 }
 
 int er_attention(const er_pass *p, int64_t layer, float *out, const float *in, struct er_tape_block *tape, er_err *err)
@@ -108,13 +109,14 @@ int er_attention(const er_pass *p, int64_t layer, float *out, const float *in, s
     er_work *w = p->work;
     float *q = tape ? tape->q : w->q, *attended = tape ? tape->attended : w->attended;
     float *plain_q = tape && tape->plain_q ? tape->plain_q : q, *plain_k = tape && tape->plain_k ? tape->plain_k : w->k;
-    ER_TRY(er_pass_map(p, layer, ER_MATRIX_Q, plain_q, in, err));
+    const er_mapping maps[] = {{ER_MATRIX_Q, plain_q}, {ER_MATRIX_K, plain_k}, {ER_MATRIX_V, w->v}};
+    ER_TRY(er_pass_map(p, layer, maps, 3, in, err));
     norm_heads(p, er_pass_norm(p, layer, ER_NORM_Q), q, plain_q, c->heads);
     er_pass_rotate(p, layer, q, c->heads, 0);
-    ER_TRY(keys_and_values(p, layer, plain_k, in, err));
+    keep_keys(p, layer, plain_k);
     attend(p, layer, attended, q, tape ? tape->weights : NULL);
     er_pass_round(p, layer, "attention", attended, p->tokens * c->heads * c->head_dim);
-    return er_pass_map(p, layer, ER_MATRIX_O, out, attended, err);
+    return er_pass_map(p, layer, &(er_mapping){ER_MATRIX_O, out}, 1, attended, err);
 }
 
 /* Where the scratch rows of a span's key and value gradients start. Gradients of positions before the span are not
@@ -160,6 +162,7 @@ static void gather(const er_pass *p)
 {
     const er_work *w = p->work;
     const int64_t kv = p->cache->width;
+#pragma omp parallel for schedule(static) if (8 * p->tokens * kv > ER_WORTH_THREADS)
     for (int64_t t = 0; t < p->tokens; t++) {
         const struct er_place *at = &w->place[t];
         int64_t from = at->span * w->longest + at->position - gradient_start(p, &p->spans[at->span]);
@@ -203,16 +206,12 @@ int er_attention_back(const er_pass *p, int64_t layer, float *in_grad, const flo
                       const struct er_tape_block *tape, er_err *err)
 {
     er_work *w = p->work;
-    const int64_t n = p->tokens * p->config->hidden;
     const float *q_grad, *k_grad;
-    ER_TRY(er_pass_map_back(p, layer, ER_MATRIX_O, w->attended, out_grad, tape->attended, err));
+    const er_mapping_back o = {ER_MATRIX_O, w->attended, out_grad};
+    ER_TRY(er_pass_map_back(p, layer, &o, 1, tape->attended, err));
     attend_back(p, layer, &q_grad, &k_grad, w->attended, tape);
-    ER_TRY(er_pass_map_back(p, layer, ER_MATRIX_Q, in_grad, q_grad, in, err));
-    ER_TRY(er_pass_map_back(p, layer, ER_MATRIX_K, w->part, k_grad, in, err));
-    er_add(in_grad, w->part, n);
-    er_pass_round(p, layer, "a gradient", in_grad, n);
-    ER_TRY(er_pass_map_back(p, layer, ER_MATRIX_V, w->part, w->v, in, err));
-    er_add(in_grad, w->part, n);
-    er_pass_round(p, layer, "a gradient", in_grad, n);
-    return 0;
+    const er_mapping_back maps[] = {{ER_MATRIX_Q, in_grad, q_grad},
+                                    {ER_MATRIX_K, w->part[0], k_grad},
+                                    {ER_MATRIX_V, w->part[1], w->v}};
+    return er_pass_map_back(p, layer, maps, 3, in, err);
 }

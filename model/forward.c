@@ -4,8 +4,6 @@
 #include "base/tick.h"
 #include "model/pass.h"
 
-#include <string.h>
-
 /* One half of a block that follows the other half: attention, or the MLP. */
 typedef struct half {
     int (*forward)(const er_pass *, int64_t, float *, const float *, struct er_tape_block *, er_err *);
@@ -33,7 +31,7 @@ static int add_half(const er_pass *p, int64_t layer, float *x, int which, struct
         ER_TRY(h->forward(p, layer, w->out, in, tape, err));
         er_add(x, w->out, n);
         er_pass_round(p, layer, stream, x, n);
-        if (kept) memcpy(kept, x, (size_t)n * sizeof *x);
+        if (kept) er_copy(kept, x, n);
         er_norm_rows(c, after, x, x, p->tokens, c->hidden);
         return 0;
     }
@@ -65,11 +63,11 @@ static int add_both(const er_pass *p, int64_t layer, float *x, struct er_tape_bl
 
 static int run_block(const er_pass *p, int64_t layer, float *x, struct er_tape_block *tape, er_err *err)
 {
-    const size_t bytes = (size_t)(p->tokens * p->config->hidden) * sizeof *x;
-    if (tape) memcpy(tape->x_in, x, bytes);
+    const int64_t n = p->tokens * p->config->hidden;
+    if (tape) er_copy(tape->x_in, x, n);
     if (p->config->block == ER_BLOCK_PARALLEL) return add_both(p, layer, x, tape, err);
     ER_TRY(add_half(p, layer, x, 0, tape, err));
-    if (tape) memcpy(tape->x_mid, x, bytes);
+    if (tape) er_copy(tape->x_mid, x, n);
     return add_half(p, layer, x, 1, tape, err);
 }
 

@@ -139,26 +139,47 @@ static const char *const matrix_of[ER_MATRIX_COUNT] = {
     [ER_MATRIX_O] = "the attention's output", [ER_MATRIX_GATE] = "the MLP's gate", [ER_MATRIX_UP] = "the MLP's up projection",
     [ER_MATRIX_DOWN] = "the MLP's output"};
 
-int er_pass_map(const er_pass *p, int64_t layer, enum er_matrix_id which, float *out, const float *in, er_err *err)
+int er_pass_map(const er_pass *p, int64_t layer, const er_mapping *maps, int count, const float *in, er_err *err)
 {
     const er_layer *l = &p->view->layers[layer];
-    const er_matrix *w = &l->matrix[which];
-    er_product(out, w->rows, in, w->cols, p->tokens, w);
-    if (l->bias[which]) er_add_bias(out, l->bias[which], p->tokens, w->rows);
-    er_pass_round(p, layer, matrix_of[which], out, p->tokens * w->rows);
-    if (!p->tap) return 0;
-    ER_TRY(show(p, layer, which, in, out, 0, err));
-    er_pass_round(p, layer, matrix_of[which], out, p->tokens * w->rows); /* a tap may have added something */
+    er_product_call calls[ER_PASS_MAPS] = {{0}};
+    ER_ALWAYS(count <= ER_PASS_MAPS);
+    for (int i = 0; i < count; i++) {
+        const er_matrix *w = &l->matrix[maps[i].which];
+        calls[i] = (er_product_call){maps[i].out, w->rows, in, w->cols, p->tokens, w, 0};
+    }
+    er_products(calls, count);
+    for (int i = 0; i < count; i++) {
+        const enum er_matrix_id which = maps[i].which;
+        const int64_t rows = calls[i].w->rows;
+        if (l->bias[which]) er_add_bias(maps[i].out, l->bias[which], p->tokens, rows);
+        er_pass_round(p, layer, matrix_of[which], maps[i].out, p->tokens * rows);
+        if (!p->tap) continue;
+        ER_TRY(show(p, layer, which, in, maps[i].out, 0, err));
+        er_pass_round(p, layer, matrix_of[which], maps[i].out, p->tokens * rows); /* a tap may have added something */
+    }
     return 0;
 }
 
-int er_pass_map_back(const er_pass *p, int64_t layer, enum er_matrix_id which, float *in_grad, const float *out_grad,
-                     const float *in, er_err *err)
+int er_pass_map_back(const er_pass *p, int64_t layer, const er_mapping_back *maps, int count, const float *in,
+                     er_err *err)
 {
-    const er_matrix *w = &p->view->layers[layer].matrix[which];
-    if (p->tap) ER_TRY(show(p, layer, which, in, (float *)(uintptr_t)out_grad, 1, err)); /* taps of gradients only read */
-    er_product_back(in_grad, w->cols, out_grad, w->rows, p->tokens, w);
-    er_pass_round(p, layer, "a gradient", in_grad, p->tokens * w->cols);
+    er_product_call calls[ER_PASS_MAPS] = {{0}};
+    ER_ALWAYS(count <= ER_PASS_MAPS);
+    for (int i = 0; i < count; i++) {
+        const er_matrix *w = &p->view->layers[layer].matrix[maps[i].which];
+        float *shown = (float *)(uintptr_t)maps[i].out_grad; /* taps of gradients only read */
+        if (p->tap) ER_TRY(show(p, layer, maps[i].which, in, shown, 1, err));
+        calls[i] = (er_product_call){maps[i].in_grad, w->cols, maps[i].out_grad, w->rows, p->tokens, w, 1};
+    }
+    er_products(calls, count);
+    for (int i = 0; i < count; i++)
+        er_pass_round(p, layer, "a gradient", maps[i].in_grad, p->tokens * calls[i].w->cols);
+    for (int i = 1; i < count; i++) {
+        const int64_t n = p->tokens * calls[i].w->cols;
+        er_add(maps[0].in_grad, maps[i].in_grad, n);
+        er_pass_round(p, layer, "a gradient", maps[0].in_grad, n);
+    }
     return 0;
 }
 
@@ -168,7 +189,7 @@ void er_pass_rotate(const er_pass *p, int64_t layer, float *x, int64_t heads, in
     if (c->positions == ER_POSITION_LEARNED || er_layer_in(&c->unrotated, layer)) return;
     const er_rope_table *table = &p->view->model->rope[c->rope_local_base != 0 && er_layer_in(&c->windowed, layer)];
     const int64_t half = c->rope_dim / 2;
-#pragma omp parallel for schedule(static) if (p->tokens * heads * c->head_dim > ER_WORTH_THREADS)
+#pragma omp parallel for schedule(static) if (4 * p->tokens * heads * c->head_dim > ER_WORTH_THREADS)
     for (int64_t t = 0; t < p->tokens; t++) {
         int64_t at = p->work->place[t].position * half;
         er_rope(x + t * heads * c->head_dim, table->cosine + at, table->sine + at, heads, c->head_dim, c->rope_dim,

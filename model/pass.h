@@ -46,12 +46,23 @@ const float *er_norm_read(const er_config *c, const er_norm *norm, float *room, 
 void er_norm_back(const er_config *c, const er_norm *norm, float *x_grad, const float *y_grad, const float *x,
                   int64_t rows, int64_t width, int accumulate);
 
-/* out (T, rows) = W in + bias, shown to the tap. */
-int er_pass_map(const er_pass *p, int64_t layer, enum er_matrix_id which, float *out, const float *in, er_err *err);
-/* in_grad (T, cols) from out_grad (T, rows) through a matrix, shown to the tap beside the matrix's input, which only a
- * tap needs. */
-int er_pass_map_back(const er_pass *p, int64_t layer, enum er_matrix_id which, float *in_grad, const float *out_grad,
-                     const float *in, er_err *err);
+/* Up to ER_PASS_MAPS matrices that read the same rows, in one go of the threads. */
+enum { ER_PASS_MAPS = 3 };
+typedef struct er_mapping {
+    enum er_matrix_id which;
+    float *out; /* (T, rows) */
+} er_mapping;
+typedef struct er_mapping_back {
+    enum er_matrix_id which;
+    float *in_grad;        /* (T, cols) room of its own */
+    const float *out_grad; /* (T, rows) */
+} er_mapping_back;
+/* Each out (T, rows) = W in + bias, shown to the tap in the order of the list. */
+int er_pass_map(const er_pass *p, int64_t layer, const er_mapping *maps, int count, const float *in, er_err *err);
+/* The first in_grad (T, cols) = the sum, in the order of the list, of what the matrices make of their out_grad; the others
+ * keep what they made. Shown to the tap beside the matrices' input, which only a tap needs. */
+int er_pass_map_back(const er_pass *p, int64_t layer, const er_mapping_back *maps, int count, const float *in,
+                     er_err *err);
 /* Taps of a block that other shards see, too. hear: at the shards that do not hold the layer, instead of the block;
  * heard: at its holder, behind the block. backward != 0: of er_backward. */
 int er_pass_hear(const er_pass *p, int64_t layer, int backward, er_err *err);
