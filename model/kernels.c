@@ -149,9 +149,15 @@ static void check_matrix(const er_matrix *w, int64_t m)
     ER_ALWAYS(m >= 0 && w->rows >= 0 && w->cols >= 0);
 }
 
+static void run_part(const er_rows_work *work, int64_t part, int64_t parts)
+{
+    const int64_t from = work->rows * part / parts, to = work->rows * (part + 1) / parts;
+    if (from < to) work->run(work->context, from, to);
+}
+
 /* Product i gives its first part to another thread than product i - 1: where parts are uneven, nobody has all of the
  * larger ones. */
-void er_products(const er_product_call *calls, int count)
+void er_products(const er_product_call *calls, int count, const er_rows_work *after, int after_count)
 {
     const er_kernels *k = er_kernels_active();
     const int main_thread = er_kernels_may_tick();
@@ -161,19 +167,32 @@ void er_products(const er_product_call *calls, int count)
         work += (double)calls[i].m * (double)calls[i].w->rows * (double)calls[i].w->cols;
     }
     const int threads = er_kernels_threads(work);
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-    for (int t = 0; t < threads; t++)
-        for (int i = 0; i < count; i++) k->product(&calls[i], (t + i) % threads, threads, main_thread && t == 0);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        const int t = omp_get_thread_num(), parts = omp_get_num_threads();
+        for (int i = 0; i < count; i++) k->product(&calls[i], (t + i) % parts, parts, main_thread && t == 0);
+        for (int i = 0; i < after_count; i++) {
+#pragma omp barrier
+            run_part(&after[i], t, parts);
+        }
+    }
+}
+
+void er_rows_run(const er_rows_work *work, double floats)
+{
+    const int threads = er_kernels_threads(floats);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    run_part(work, omp_get_thread_num(), omp_get_num_threads());
 }
 
 void er_product(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t m, const er_matrix *w)
 {
-    er_products(&(er_product_call){y, ldy, x, ldx, m, w, 0}, 1);
+    er_products(&(er_product_call){y, ldy, x, ldx, m, w, 0}, 1, NULL, 0);
 }
 
 void er_product_back(float *x_grad, int64_t ldx, const float *y_grad, int64_t ldy, int64_t m, const er_matrix *w)
 {
-    er_products(&(er_product_call){x_grad, ldx, y_grad, ldy, m, w, 1}, 1);
+    er_products(&(er_product_call){x_grad, ldx, y_grad, ldy, m, w, 1}, 1, NULL, 0);
 }
 
 void er_product64(double *c, int64_t ldc, const double *a, int64_t lda, const double *b, int64_t ldb, int64_t m,

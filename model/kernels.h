@@ -43,8 +43,18 @@ typedef struct er_product_call {
     const er_matrix *w;
     int back;
 } er_product_call;
-/* `count` products none of which reads what another writes: threads go from one to the next without waiting. */
-void er_products(const er_product_call *calls, int count);
+/* Work on rows that do not depend on each other: run(context, from, to) does rows from .. to-1. Functions of this header
+ * that it calls do their work on its thread. */
+typedef struct er_rows_work {
+    void (*run)(const void *context, int64_t from, int64_t to);
+    const void *context;
+    int64_t rows;
+} er_rows_work;
+/* `count` products none of which reads what another writes: threads go from one to the next without waiting. Then the
+ * pieces of work `after`, one behind the other, each when the whole of what stands before it is done. */
+void er_products(const er_product_call *calls, int count, const er_rows_work *after, int after_count);
+/* One piece of work alone; floats: how many it touches. */
+void er_rows_run(const er_rows_work *work, double floats);
 
 /* fp64: c (m, n) = [c +] a (m, k) b (k, n), or a (m, k) b^T with b (n, k). One fp64 FMA chain per element over k in
  * ascending order, starting from c (accumulate != 0) or +0. Strides in doubles. */

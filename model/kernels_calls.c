@@ -14,12 +14,12 @@ static const er_kernels *kernels(void) { return er_kernels_active(); }
  * non-linearity as ten. */
 static int row_threads(double floats)
 {
-    return er_kernels_threads(4 * floats);
+    return er_kernels_threads(floats);
 }
 
 static int curve_threads(double floats)
 {
-    return er_kernels_threads(10 * floats);
+    return er_kernels_threads(2 * floats);
 }
 
 float er_dot(const float *a, const float *b, int64_t n)

@@ -193,10 +193,10 @@ static void test_products(void **state)
                 else naive_product(want[i], ldy, x, ldx, m, &w[i]);
             }
             omp_set_num_threads(threads);
-            er_products(calls, SIZE);
+            er_products(calls, SIZE, NULL, 0);
             for (int i = 0; i < SIZE; i++) assert_memory_equal(y[i], want[i], 50 * 290 * sizeof(float));
         }
-    er_products(NULL, 0);
+    er_products(NULL, 0, NULL, 0);
     omp_set_num_threads(before);
     for (int i = 0; i < SIZE; i++) free(want[i]), free(y[i]), free((void *)(uintptr_t)w[i].data);
     free(x);
