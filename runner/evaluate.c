@@ -174,20 +174,24 @@ static int64_t picks_of(const evaluation *e, item *it, pick *picks)
     return n;
 }
 
-static void read_logits(const pick *p, const float *logits, int64_t vocab)
+/* What a row of logits says, whoever asks. */
+typedef struct logits_row {
+    float all; /* log of the sum of exponentials */
+    int64_t top;
+} logits_row;
+
+static void read_logits(const pick *p, const float *logits, const logits_row *row)
 {
-    int64_t top = 0;
-    float all = er_log_sum_exp(logits, vocab, &top);
     for (int k = 0; k < 2; k++) {
         int64_t t = p->token[k];
         if (t < 0) continue;
-        const er_scored_row *row = &p->at->row[k];
-        int32_t id = row->ids[row->answer_start + t];
+        const er_scored_row *scored = &p->at->row[k];
+        int32_t id = scored->ids[scored->answer_start + t];
         sink *to = p->at->to[k];
         t += p->at->first[k];
-        to->sum += (double)(all - logits[id]);
-        to->to->ok[t] = top == id;
-        to->to->top[t] = (int32_t)top;
+        to->sum += (double)(row->all - logits[id]);
+        to->to->ok[t] = row->top == id;
+        to->to->top[t] = (int32_t)row->top;
     }
 }
 
@@ -207,7 +211,10 @@ static int run_head(evaluation *e, er_arena *arena, er_err *err)
         int64_t rows = count - first < HEAD_ROWS ? count - first : HEAD_ROWS;
         for (int64_t r = 0; r < rows; r++) memcpy(x + r * d, picks[first + r].x, (size_t)d * sizeof *x);
         ER_TRY(er_head(m, logits, x, rows, e->work, err));
-        for (int64_t r = 0; r < rows; r++) read_logits(&picks[first + r], logits + r * vocab, vocab);
+        logits_row read[HEAD_ROWS];
+#pragma omp parallel for schedule(static) if (rows > 1)
+        for (int64_t r = 0; r < rows; r++) read[r].all = er_log_sum_exp(logits + r * vocab, vocab, &read[r].top);
+        for (int64_t r = 0; r < rows; r++) read_logits(&picks[first + r], logits + r * vocab, &read[r]);
     }
     return 0;
 }
