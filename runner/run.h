@@ -56,6 +56,7 @@ typedef struct er_run {
     struct er_guard_layer *guard; /* per edited layer, where keys are measured (guard.h) */
     er_progress edits;
 
+    er_states *states; /* of scored texts below the first edited layer; NULL: none are kept */
     er_drift drift;
     int64_t head_count; /* equal on all ranks */
     int foreign;        /* the cases are not the run's edits (errata eval --data) */
