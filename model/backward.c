@@ -12,7 +12,7 @@
 
 typedef struct half {
     int (*back)(const er_pass *, int64_t, float *, const float *, const float *, const struct er_tape_block *,
-                er_err *);
+                const er_rows_work *, er_err *);
     enum er_norm_id before, after;
 } half;
 
@@ -28,7 +28,23 @@ static const float *input(const er_pass *p, int64_t layer, const er_norm *norm, 
     return er_norm_read(p->config, norm, p->work->normed, x, p->tokens, p->config->hidden);
 }
 
-/* x: what the half read in the forward pass. */
+/* Where the half's own gradient, in w->out, joins the stream's, g. */
+typedef struct meeting {
+    const er_pass *p;
+    const er_norm *before;
+    float *g;
+    const float *x;     /* what the half read in the forward pass */
+    const float *other; /* POST: h, which takes the place of g; else NULL */
+} meeting;
+
+static void join(const void *context, int64_t from, int64_t to)
+{
+    const meeting *m = context;
+    const int64_t d = m->p->config->hidden, at = from * d;
+    if (m->other) er_copy(m->g + at, m->other + at, (to - from) * d);
+    er_norm_back(m->p->config, m->before, m->g + at, m->p->work->out + at, m->x + at, to - from, d, 1);
+}
+
 static int half_back(const er_pass *p, int64_t layer, float *g, int which, const float *x,
                      const struct er_tape_block *tape, er_err *err)
 {
@@ -41,10 +57,9 @@ static int half_back(const er_pass *p, int64_t layer, float *g, int which, const
         er_norm_back(c, after, w->side, g, tape->before_out[which], p->tokens, c->hidden, 0);
         out_grad = w->side;
     }
-    ER_TRY(h->back(p, layer, w->out, out_grad, input(p, layer, before, x), tape, err));
-    if (c->block == ER_BLOCK_POST && after->gain) memcpy(g, w->side, (size_t)(p->tokens * c->hidden) * sizeof *g);
-    er_norm_back(c, before, g, w->out, x, p->tokens, c->hidden, 1);
-    return 0;
+    const meeting m = {p, before, g, x, c->block == ER_BLOCK_POST && after->gain ? w->side : NULL};
+    const er_rows_work joining = {join, &m, p->tokens};
+    return h->back(p, layer, w->out, out_grad, input(p, layer, before, x), tape, &joining, err);
 }
 
 static int both_back(const er_pass *p, int64_t layer, float *g, const struct er_tape_block *tape, er_err *err)
@@ -53,8 +68,8 @@ static int both_back(const er_pass *p, int64_t layer, float *g, const struct er_
     const er_norm *n1 = er_pass_norm(p, layer, ER_NORM_ATTENTION), *n2 = er_pass_norm(p, layer, ER_NORM_MLP);
     er_work *w = p->work;
     const float *x = tape->x_in;
-    ER_TRY(er_mlp_back(p, layer, w->side, g, input(p, layer, n2->gain ? n2 : n1, x), tape, err));
-    ER_TRY(er_attention_back(p, layer, w->out, g, input(p, layer, n1, x), tape, err));
+    ER_TRY(er_mlp_back(p, layer, w->side, g, input(p, layer, n2->gain ? n2 : n1, x), tape, NULL, err));
+    ER_TRY(er_attention_back(p, layer, w->out, g, input(p, layer, n1, x), tape, NULL, err));
     if (n2->gain) {
         er_norm_back(c, n2, g, w->side, x, p->tokens, c->hidden, 1);
     } else {

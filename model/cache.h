@@ -65,7 +65,7 @@ struct er_work {
     size_t capacity;
     /* laid out anew by er_work_reserve for T tokens */
     float *normed, *q, *k, *v, *attended, *out, *gate, *up, *inner; /* (T, ...) */
-    float *side, *part, *q_grad, *k_grad, *v_grad; /* side, part: (T, d) */
+    float *side, *part[2], *q_grad, *k_grad, *v_grad; /* side, part: (T, d) */
     float *weights, *scratch;   /* one query's probabilities of a pass without tape, and their gradients, per thread */
     /* (T + 1) token's span and position; where its probabilities start in the tape of a block without and with the
      * window. The last one's are the sizes. */

@@ -4,11 +4,10 @@
 #include "base/tick.h"
 #include "model/pass.h"
 
-#include <string.h>
-
 /* One half of a block that follows the other half: attention, or the MLP. */
 typedef struct half {
-    int (*forward)(const er_pass *, int64_t, float *, const float *, struct er_tape_block *, er_err *);
+    int (*forward)(const er_pass *, int64_t, float *, const float *, struct er_tape_block *, const er_rows_work *,
+                   er_err *);
     enum er_norm_id before, after;
 } half;
 
@@ -19,30 +18,58 @@ static const half halves[2] = {
 
 static const char stream[] = "the stream";
 
+/* How half `which` meets the stream x, token by token; out: what its matrices give. */
+typedef struct meeting {
+    const er_pass *p;
+    int64_t layer;
+    float *x, *out;
+    int which;
+    struct er_tape_block *tape;
+} meeting;
+
+/* The stream before a half is kept for the way back, and its norm is what the half reads. */
+static void enter(const meeting *m, int which, int64_t from, int64_t to)
+{
+    const er_pass *p = m->p;
+    const int64_t d = p->config->hidden, at = from * d;
+    float *kept = !m->tape ? NULL : which ? m->tape->x_mid : m->tape->x_in;
+    if (kept) er_copy(kept + at, m->x + at, (to - from) * d);
+    er_norm_read(p->config, er_pass_norm(p, m->layer, halves[which].before), p->work->normed + at, m->x + at, to - from, d);
+}
+
+static void enter_first(const void *context, int64_t from, int64_t to) { enter(context, 0, from, to); }
+
+/* x += o(out), or x = o(x + out) in a POST block; then into the other half. */
+static void join(const void *context, int64_t from, int64_t to)
+{
+    const meeting *m = context;
+    const er_pass *p = m->p;
+    const er_config *c = p->config;
+    const er_norm *after = er_pass_norm(p, m->layer, halves[m->which].after);
+    const int64_t d = c->hidden, at = from * d, n = (to - from) * d;
+    float *x = m->x + at, *out = m->out + at, *normed = p->work->out + at;
+    if (c->block == ER_BLOCK_POST) {
+        er_add(x, out, n);
+        er_pass_round(p, m->layer, stream, x, n);
+        if (m->tape && m->tape->before_out[m->which]) er_copy(m->tape->before_out[m->which] + at, x, n);
+        er_norm_rows(c, after, x, x, to - from, d);
+    } else {
+        er_norm_rows(c, after, normed, out, to - from, d);
+        er_add(x, normed, n);
+        er_pass_round(p, m->layer, stream, x, n);
+    }
+    if (m->which == 0) enter(m, 1, from, to);
+}
+
 /* x += o(F(n(x))), or x = o(x + F(n(x))) in a POST block. */
 static int add_half(const er_pass *p, int64_t layer, float *x, int which, struct er_tape_block *tape, er_err *err)
 {
-    const er_config *c = p->config;
-    const half *h = &halves[which];
-    const er_norm *after = er_pass_norm(p, layer, h->after);
-    er_work *w = p->work;
-    const int64_t n = p->tokens * c->hidden;
-    float *kept = tape ? tape->before_out[which] : NULL;
-    const float *in = er_norm_read(c, er_pass_norm(p, layer, h->before), w->normed, x, p->tokens, c->hidden);
-    if (c->block == ER_BLOCK_POST) {
-        ER_TRY(h->forward(p, layer, w->out, in, tape, err));
-        er_add(x, w->out, n);
-        er_pass_round(p, layer, stream, x, n);
-        if (kept) memcpy(kept, x, (size_t)n * sizeof *x);
-        er_norm_rows(c, after, x, x, p->tokens, c->hidden);
-        return 0;
-    }
-    float *out = kept ? kept : w->out;
-    ER_TRY(h->forward(p, layer, out, in, tape, err));
-    er_norm_rows(c, after, w->out, out, p->tokens, c->hidden);
-    er_add(x, w->out, n);
-    er_pass_round(p, layer, stream, x, n);
-    return 0;
+    float *kept = tape && p->config->block != ER_BLOCK_POST ? tape->before_out[which] : NULL;
+    const meeting m = {p, layer, x, kept ? kept : p->work->out, which, tape};
+    const er_rows_work first = {enter_first, &m, p->tokens}, after = {join, &m, p->tokens};
+    if (which == 0) er_rows_run(&first, 2.0 * (double)p->tokens * (double)p->config->hidden);
+    const float *in = er_pass_norm(p, layer, halves[which].before)->gain ? p->work->normed : x;
+    return halves[which].forward(p, layer, m.out, in, tape, &after, err);
 }
 
 /* x += A(n1(x)) + M(n2(x)) */
@@ -52,10 +79,11 @@ static int add_both(const er_pass *p, int64_t layer, float *x, struct er_tape_bl
     const er_norm *second = er_pass_norm(p, layer, ER_NORM_MLP);
     er_work *w = p->work;
     const int64_t n = p->tokens * c->hidden;
+    if (tape) er_copy(tape->x_in, x, n);
     const float *in = er_norm_read(c, er_pass_norm(p, layer, ER_NORM_ATTENTION), w->normed, x, p->tokens, c->hidden);
-    ER_TRY(er_attention(p, layer, w->out, in, tape, err));
+    ER_TRY(er_attention(p, layer, w->out, in, tape, NULL, err));
     if (second->gain) in = er_norm_read(c, second, w->normed, x, p->tokens, c->hidden);
-    ER_TRY(er_mlp(p, layer, w->side, in, tape, err));
+    ER_TRY(er_mlp(p, layer, w->side, in, tape, NULL, err));
     er_add(x, w->out, n);
     er_pass_round(p, layer, stream, x, n);
     er_add(x, w->side, n);
@@ -65,11 +93,8 @@ static int add_both(const er_pass *p, int64_t layer, float *x, struct er_tape_bl
 
 static int run_block(const er_pass *p, int64_t layer, float *x, struct er_tape_block *tape, er_err *err)
 {
-    const size_t bytes = (size_t)(p->tokens * p->config->hidden) * sizeof *x;
-    if (tape) memcpy(tape->x_in, x, bytes);
     if (p->config->block == ER_BLOCK_PARALLEL) return add_both(p, layer, x, tape, err);
     ER_TRY(add_half(p, layer, x, 0, tape, err));
-    if (tape) memcpy(tape->x_mid, x, bytes);
     return add_half(p, layer, x, 1, tape, err);
 }
 

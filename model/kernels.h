@@ -34,6 +34,27 @@ void er_kernels_stop(void);
 void er_product(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t m, const er_matrix *w);
 /* x_grad (m, w.cols) = y_grad (m, w.rows) W: the transposed map, from the same copy of the weights. */
 void er_product_back(float *x_grad, int64_t ldx, const float *y_grad, int64_t ldy, int64_t m, const er_matrix *w);
+/* One such product: y = x W^T, or with back != 0 y = x W. */
+typedef struct er_product_call {
+    float *y;
+    int64_t ldy;
+    const float *x;
+    int64_t ldx, m;
+    const er_matrix *w;
+    int back;
+} er_product_call;
+/* Work on rows that do not depend on each other: run(context, from, to) does rows from .. to-1. Functions of this header
+ * that it calls do their work on its thread. */
+typedef struct er_rows_work {
+    void (*run)(const void *context, int64_t from, int64_t to);
+    const void *context;
+    int64_t rows;
+} er_rows_work;
+/* `count` products none of which reads what another writes: threads go from one to the next without waiting. Then the
+ * pieces of work `after`, one behind the other, each when the whole of what stands before it is done. */
+void er_products(const er_product_call *calls, int count, const er_rows_work *after, int after_count);
+/* One piece of work alone; floats: how many it touches. */
+void er_rows_run(const er_rows_work *work, double floats);
 
 /* fp64: c (m, n) = [c +] a (m, k) b (k, n), or a (m, k) b^T with b (n, k). One fp64 FMA chain per element over k in
  * ascending order, starting from c (accumulate != 0) or +0. Strides in doubles. */
@@ -47,6 +68,7 @@ void er_gram64(double *g, const float *x, int64_t ldx, int64_t m, int64_t n);
 float er_dot(const float *a, const float *b, int64_t n);   /* 16 lanes of fma, tree */
 double er_norm64(const float *a, int64_t n);               /* sqrt of the sum of squares, fp64 lanes */
 void er_add(float *y, const float *x, int64_t n);          /* y += x */
+void er_copy(float *y, const float *x, int64_t n);         /* y = x; they do not overlap */
 void er_axpy(float *y, float a, const float *x, int64_t n); /* y = fma(a, x, y) */
 void er_axpy64(double *y, double a, const double *x, int64_t n); /* the same in fp64 */
 

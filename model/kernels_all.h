@@ -20,7 +20,6 @@
 const er_kernels ER_JOIN(er_kernels_, ER_TABLE) = {
     .name = ER_NAME_OF(ER_TABLE),
     .product = product,
-    .product_back = product_back,
     .product64 = product64,
     .gram64 = gram64,
     .dot = dot,

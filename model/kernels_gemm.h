@@ -93,12 +93,14 @@ static void GEMM_NAME(edge)(const GEMM_NAME(job) *job, int64_t i, int64_t j, int
             c[r * job->ldc + q] = copy[r * GEMM_COLS + q];
 }
 
-/* One panel of packed B against the packed rows i0 .. i0 + rows - 1. */
+/* One panel of packed B against the packed rows i0 .. i0 + rows - 1, in tiles of nearly one height: a last tile of one or
+ * two rows would wait for its own sums. */
 static void GEMM_NAME(panel)(const GEMM_NAME(job) *job, int64_t i0, int64_t rows, int64_t j, int64_t cols,
                              const GEMM_T *a, const GEMM_T *b, int64_t kc, int carry, er_ahead *ahead)
 {
-    for (int64_t i = i0; i < i0 + rows; i += GEMM_ROWS, a += GEMM_ROWS * GEMM_LDA) {
-        int count = (int)(i0 + rows - i < GEMM_ROWS ? i0 + rows - i : GEMM_ROWS);
+    int64_t tiles = (rows + GEMM_ROWS - 1) / GEMM_ROWS, height = (rows + tiles - 1) / tiles;
+    for (int64_t i = i0; i < i0 + rows; i += height, a += height * GEMM_LDA) {
+        int count = (int)(i0 + rows - i < height ? i0 + rows - i : height);
         if (job->upper && j + cols <= i) break; /* below the diagonal, and so are the rest */
         if (cols < GEMM_COLS || (job->upper && j < i + count - 1))
             GEMM_NAME(edge)(job, i, j, cols, a, b, kc, carry, ahead, count);
@@ -158,19 +160,16 @@ static void GEMM_NAME(share)(const GEMM_NAME(job) *job, int64_t from, int64_t to
         }
 }
 
-static void GEMM_NAME(run)(const GEMM_NAME(job) *job)
+/* Part `part` of `parts` that together are the whole product; they do not wait for each other. */
+static void GEMM_NAME(part)(const GEMM_NAME(job) *job, int part, int parts, int ticks)
 {
-    if (!job->k && !job->carry) /* empty chains */
+    if (!job->k && !job->carry && part == 0) /* empty chains */
         for (int64_t i = 0; i < job->m; i++)
             for (int64_t j = 0; j < job->n; j++) job->c[i * job->ldc + j] = 0;
     if (!job->k || !job->m || !job->n) return;
-    int main_thread = er_kernels_may_tick();
-    er_grid grid = er_kernels_grid(job->upper ? 1 : job->m, job->n, GEMM_ROWS, GEMM_COLS,
-                                   er_kernels_threads((double)job->m * (double)job->n * (double)job->k));
-#pragma omp parallel for schedule(static) num_threads(grid.down * grid.across) if (grid.down * grid.across > 1)
-    for (int t = 0; t < grid.down * grid.across; t++) {
-        int64_t strips = (job->m + GEMM_ROWS - 1) / GEMM_ROWS, me = t / grid.across;
-        int64_t from = strips * me / grid.down * GEMM_ROWS, to = strips * (me + 1) / grid.down * GEMM_ROWS;
-        GEMM_NAME(share)(job, from, to < job->m ? to : job->m, t % grid.across, grid.across, main_thread && t == 0);
-    }
+    er_grid grid = er_kernels_grid(job->upper ? 1 : job->m, job->n, GEMM_ROWS, GEMM_COLS, parts);
+    if (part >= grid.down * grid.across) return;
+    int64_t strips = (job->m + GEMM_ROWS - 1) / GEMM_ROWS, me = part / grid.across;
+    int64_t from = strips * me / grid.down * GEMM_ROWS, to = strips * (me + 1) / grid.down * GEMM_ROWS;
+    GEMM_NAME(share)(job, from, to < job->m ? to : job->m, part % grid.across, grid.across, ticks);
 }

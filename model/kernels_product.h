@@ -91,31 +91,30 @@ ALWAYS_INLINE void pack_plain_of(float *out, const job_f32 *job, int64_t j, int6
 PACK(pack_transposed, pack_transposed_of)
 PACK(pack_plain, pack_plain_of)
 
-static void product(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t m, const er_matrix *w)
+/* Part `part` of `parts` of one product. */
+static void product(const er_product_call *call, int part, int parts, int ticks)
 {
-    if (m <= STREAM_ROWS) {
-        if (m) stream(y, ldy, x, ldx, m, w, 0);
+    const er_matrix *w = call->w;
+    if (call->m <= STREAM_ROWS) {
+        if (call->m) stream(call, part, parts, ticks);
         return;
     }
-    job_f32 job = {.c = y, .ldc = ldy, .m = m, .n = w->rows, .k = w->cols, .a = x, .lda = ldx, .b = w->data,
-                   .ldb = w->cols, .dtype = w->dtype, .b_transposed = 1, .b_bytes = w->dtype == ER_F32 ? 4 : 2,
-                   .pack_a = pack_rows, .pack_b = pack_transposed};
-    run_f32(&job);
-}
-
-static void product_back(float *x_grad, int64_t ldx, const float *y_grad, int64_t ldy, int64_t m, const er_matrix *w)
-{
-    if (m <= STREAM_ROWS) {
-        if (m) stream(x_grad, ldx, y_grad, ldy, m, w, 1);
-        return;
-    }
-    job_f32 job = {.c = x_grad, .ldc = ldx, .m = m, .n = w->cols, .k = w->rows, .a = y_grad, .lda = ldy, .b = w->data,
-                   .ldb = w->cols, .dtype = w->dtype, .b_bytes = w->dtype == ER_F32 ? 4 : 2, .pack_a = pack_rows,
-                   .pack_b = pack_plain};
-    run_f32(&job);
+    job_f32 job = {.c = call->y, .ldc = call->ldy, .m = call->m, .n = call->back ? w->cols : w->rows,
+                   .k = call->back ? w->rows : w->cols, .a = call->x, .lda = call->ldx, .b = w->data, .ldb = w->cols,
+                   .dtype = w->dtype, .b_transposed = !call->back, .b_bytes = w->dtype == ER_F32 ? 4 : 2,
+                   .pack_a = pack_rows, .pack_b = call->back ? pack_plain : pack_transposed};
+    part_f32(&job, part, parts, ticks);
 }
 
 /* --- fp64 --------------------------------------------------------------------------------------------------------- */
+static void run64(const job_f64 *job)
+{
+    const int ticks = er_kernels_may_tick();
+    const int threads = er_kernels_threads((double)job->m * (double)job->n * (double)job->k);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (int t = 0; t < threads; t++) part_f64(job, t, threads, ticks && t == 0);
+}
+
 static void pack_rows64(double *out, const job_f64 *job, int64_t i, int64_t rows, int64_t p, int64_t kc)
 {
     const double *a = job->a;
@@ -159,7 +158,7 @@ static void product64(double *c, int64_t ldc, const double *a, int64_t lda, cons
     job_f64 job = {.c = c, .ldc = ldc, .m = m, .n = n, .k = k, .a = a, .lda = lda, .b = b, .ldb = ldb,
                    .carry = accumulate != 0, .b_transposed = transposed_b, .b_bytes = 8, .pack_a = pack_rows64,
                    .pack_b = transposed_b ? pack_transposed64 : pack_plain64};
-    run_f64(&job);
+    run64(&job);
 }
 
 /* The Gram matrix is X^T X: A is X transposed, B is X, both widened. */
@@ -186,5 +185,5 @@ static void gram64(double *g, const float *x, int64_t ldx, int64_t m, int64_t n)
 {
     job_f64 job = {.c = g, .ldc = n, .m = n, .n = n, .k = m, .a = x, .lda = ldx, .b = x, .ldb = ldx, .carry = 1,
                    .upper = 1, .b_bytes = 4, .pack_a = pack_columns, .pack_b = pack_widened};
-    run_f64(&job);
+    run64(&job);
 }

@@ -119,14 +119,9 @@ STREAM_SHARE(stream_forward, forward_share)
 STREAM_SHARE(stream_backward, backward_share)
 
 /* Threads own runs of outputs (forward) or of inputs (backward), cut at whole vectors. */
-static void stream(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t m, const er_matrix *w, int back)
+static void stream(const er_product_call *c, int part, int parts, int ticks)
 {
-    int64_t n = back ? w->cols : w->rows, strips = (n + VEC - 1) / VEC;
-    int threads = er_kernels_threads((double)m * (double)w->rows * (double)w->cols), ticks = er_kernels_may_tick();
-#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-    for (int t = 0; t < threads; t++) {
-        int64_t from = strips * t / threads * VEC, to = strips * (t + 1) / threads * VEC;
-        if (to > n) to = n;
-        (back ? stream_backward : stream_forward)(y, ldy, x, ldx, m, w, from, to, ticks && t == 0);
-    }
+    int64_t n = c->back ? c->w->cols : c->w->rows, strips = (n + VEC - 1) / VEC;
+    int64_t from = strips * part / parts * VEC, to = strips * (part + 1) / parts * VEC;
+    (c->back ? stream_backward : stream_forward)(c->y, c->ldy, c->x, c->ldx, c->m, c->w, from, to < n ? to : n, ticks);
 }

@@ -11,8 +11,8 @@
 /* Members have the meaning of the er_ function of the same name (model/kernels.h). */
 typedef struct er_kernels {
     const char *name;
-    void (*product)(float *, int64_t, const float *, int64_t, int64_t, const er_matrix *);
-    void (*product_back)(float *, int64_t, const float *, int64_t, int64_t, const er_matrix *);
+    /* part `part` of `parts` of one product; ticks: this is the thread that may */
+    void (*product)(const er_product_call *, int part, int parts, int ticks);
     void (*product64)(double *, int64_t, const double *, int64_t, const double *, int64_t, int64_t, int64_t, int64_t,
                       int, int);
     void (*gram64)(double *, const float *, int64_t, int64_t, int64_t);
@@ -48,6 +48,8 @@ extern const er_kernels er_kernels_scalar;
 extern const er_kernels er_kernels_avx2, er_kernels_avx512;
 #endif
 
+/* The chosen set; er_kernels_start has been called. */
+const er_kernels *er_kernels_active(void);
 /* Threads for a call of so much work (multiply-adds, or floats touched): 1 inside a parallel region and for little. */
 int er_kernels_threads(double work);
 /* Whether thread 0 of a region opened now is the thread that may tick: no region is open already. */

@@ -5,47 +5,68 @@
 
 static enum er_activation kind(const er_config *c) { return (enum er_activation)c->activation; }
 
-static void make_key(const er_pass *p, int64_t layer, float *key, const float *gate, const float *up)
+/* The MLP between its matrices, forward or back, token by token. */
+typedef struct middle {
+    const er_pass *p;
+    int64_t layer;
+    float *key;             /* forward: out */
+    const float *gate, *up; /* gate: of gated MLPs alone */
+    const float *key_grad;  /* back: in */
+    float *gate_grad, *up_grad;
+} middle;
+
+static void make_key(const void *context, int64_t from, int64_t to)
 {
-    const int64_t n = p->tokens * p->config->inner;
-    if (p->config->gated)
-        er_gated(key, gate, up, n, kind(p->config));
+    const middle *m = context;
+    const er_config *c = m->p->config;
+    const int64_t at = from * c->inner, n = (to - from) * c->inner;
+    if (c->gated)
+        er_gated(m->key + at, m->gate + at, m->up + at, n, kind(c));
     else
-        er_activate(key, up, n, kind(p->config));
-    er_pass_round(p, layer, "the MLP's key", key, n);
+        er_activate(m->key + at, m->up + at, n, kind(c));
+    er_pass_round(m->p, m->layer, "the MLP's key", m->key + at, n);
 }
 
-int er_mlp(const er_pass *p, int64_t layer, float *out, const float *in, struct er_tape_block *tape, er_err *err)
+static void key_back(const void *context, int64_t from, int64_t to)
+{
+    const middle *m = context;
+    const er_config *c = m->p->config;
+    const int64_t at = from * c->inner, n = (to - from) * c->inner;
+    if (c->gated) {
+        er_gated_back(m->gate_grad + at, m->up_grad + at, m->key_grad + at, m->gate + at, m->up + at, n, kind(c));
+        er_pass_round(m->p, m->layer, "a gradient", m->gate_grad + at, n);
+    } else {
+        er_activate_back(m->up_grad + at, m->key_grad + at, m->up + at, n, kind(c));
+    }
+    er_pass_round(m->p, m->layer, "a gradient", m->up_grad + at, n);
+}
+
+int er_mlp(const er_pass *p, int64_t layer, float *out, const float *in, struct er_tape_block *tape,
+           const er_rows_work *after, er_err *err)
 {
     er_work *w = p->work;
     float *gate = tape ? tape->gate : w->gate, *up = tape ? tape->up : w->up;
-    if (p->config->gated) ER_TRY(er_pass_map(p, layer, ER_MATRIX_GATE, gate, in, err));
-    ER_TRY(er_pass_map(p, layer, ER_MATRIX_UP, up, in, err));
-    make_key(p, layer, w->inner, gate, up);
-    return er_pass_map(p, layer, ER_MATRIX_DOWN, out, w->inner, err);
+    const er_mapping maps[] = {{ER_MATRIX_GATE, gate}, {ER_MATRIX_UP, up}};
+    const int gated = p->config->gated != 0;
+    const middle m = {.p = p, .layer = layer, .key = w->inner, .gate = gate, .up = up};
+    const er_rows_work key = {make_key, &m, p->tokens};
+    ER_TRY(er_pass_map(p, layer, maps + !gated, 1 + gated, in, &key, 1, err));
+    return er_pass_map(p, layer, &(er_mapping){ER_MATRIX_DOWN, out}, 1, w->inner, after, after != NULL, err);
 }
 
 int er_mlp_back(const er_pass *p, int64_t layer, float *in_grad, const float *out_grad, const float *in,
-                const struct er_tape_block *tape, er_err *err)
+                const struct er_tape_block *tape, const er_rows_work *after, er_err *err)
 {
-    const er_config *c = p->config;
     er_work *w = p->work;
-    const int64_t n = p->tokens * c->inner;
-    float *key_grad = w->gate, *gate_grad = w->inner, *up_grad = w->up;
+    const int gated = p->config->gated != 0;
+    const middle m = {p, layer, w->inner, tape->gate, tape->up, w->gate, w->inner, w->up};
+    const er_rows_work back = {key_back, &m, p->tokens};
+    const er_mapping_back down = {ER_MATRIX_DOWN, w->gate, out_grad};
+    /* an MLP without a gate has one map, whose gradient is in_grad itself */
+    const er_mapping_back maps[] = {{ER_MATRIX_GATE, in_grad, w->inner},
+                                    {ER_MATRIX_UP, gated ? w->part[0] : in_grad, w->up}};
     /* the inputs of the matrices are cheap to make again and only a tap needs them */
-    if (er_pass_wants_inputs(p, layer)) make_key(p, layer, w->inner, tape->gate, tape->up);
-    ER_TRY(er_pass_map_back(p, layer, ER_MATRIX_DOWN, key_grad, out_grad, w->inner, err));
-    if (!c->gated) {
-        er_activate_back(up_grad, key_grad, tape->up, n, kind(c));
-        er_pass_round(p, layer, "a gradient", up_grad, n);
-        return er_pass_map_back(p, layer, ER_MATRIX_UP, in_grad, up_grad, in, err);
-    }
-    er_gated_back(gate_grad, up_grad, key_grad, tape->gate, tape->up, n, kind(c));
-    er_pass_round(p, layer, "a gradient", gate_grad, n);
-    er_pass_round(p, layer, "a gradient", up_grad, n);
-    ER_TRY(er_pass_map_back(p, layer, ER_MATRIX_GATE, in_grad, gate_grad, in, err));
-    ER_TRY(er_pass_map_back(p, layer, ER_MATRIX_UP, w->part, up_grad, in, err));
-    er_add(in_grad, w->part, p->tokens * c->hidden);
-    er_pass_round(p, layer, "a gradient", in_grad, p->tokens * c->hidden);
-    return 0;
+    if (er_pass_wants_inputs(p, layer)) make_key(&m, 0, p->tokens);
+    ER_TRY(er_pass_map_back(p, layer, &down, 1, w->inner, &back, 1, err));
+    return er_pass_map_back(p, layer, maps + !gated, 1 + gated, in, after, after != NULL, err);
 }

@@ -8,9 +8,12 @@
 void er_pass_round(const er_pass *p, int64_t layer, const char *what, float *x, int64_t n)
 {
     er_work *w = p->work;
-    if (!er_round(x, n, p->config->compute) || w->beyond) return;
-    w->beyond = what;
-    w->beyond_layer = layer;
+    if (!er_round(x, n, p->config->compute)) return;
+#pragma omp critical(er_beyond)
+    if (!w->beyond) {
+        w->beyond = what;
+        w->beyond_layer = layer;
+    }
 }
 
 void er_norm_rows(const er_config *c, const er_norm *norm, float *y, const float *x, int64_t rows, int64_t width)
@@ -139,42 +142,98 @@ static const char *const matrix_of[ER_MATRIX_COUNT] = {
     [ER_MATRIX_O] = "the attention's output", [ER_MATRIX_GATE] = "the MLP's gate", [ER_MATRIX_UP] = "the MLP's up projection",
     [ER_MATRIX_DOWN] = "the MLP's output"};
 
-int er_pass_map(const er_pass *p, int64_t layer, enum er_matrix_id which, float *out, const float *in, er_err *err)
+/* Whether the result of a product is final: threads may go on from there. */
+static int is_final(const er_pass *p, int64_t layer) { return !wants(p, layer, 0) && p->config->compute == ER_F32; }
+
+static void follow(const er_pass *p, const er_rows_work *after, int count)
+{
+    for (int i = 0; i < count; i++) er_rows_run(&after[i], 4.0 * (double)p->tokens * (double)p->config->hidden);
+}
+
+int er_pass_map(const er_pass *p, int64_t layer, const er_mapping *maps, int count, const float *in,
+                const er_rows_work *after, int after_count, er_err *err)
 {
     const er_layer *l = &p->view->layers[layer];
-    const er_matrix *w = &l->matrix[which];
-    er_product(out, w->rows, in, w->cols, p->tokens, w);
-    if (l->bias[which]) er_add_bias(out, l->bias[which], p->tokens, w->rows);
-    er_pass_round(p, layer, matrix_of[which], out, p->tokens * w->rows);
-    if (!p->tap) return 0;
-    ER_TRY(show(p, layer, which, in, out, 0, err));
-    er_pass_round(p, layer, matrix_of[which], out, p->tokens * w->rows); /* a tap may have added something */
+    er_product_call calls[ER_PASS_MAPS] = {{0}};
+    int plain = is_final(p, layer);
+    ER_ALWAYS(count <= ER_PASS_MAPS);
+    for (int i = 0; i < count; i++) {
+        const er_matrix *w = &l->matrix[maps[i].which];
+        calls[i] = (er_product_call){maps[i].out, w->rows, in, w->cols, p->tokens, w, 0};
+        plain &= !l->bias[maps[i].which];
+    }
+    er_products(calls, count, after, plain ? after_count : 0);
+    if (plain) return 0;
+    for (int i = 0; i < count; i++) {
+        const enum er_matrix_id which = maps[i].which;
+        const int64_t rows = calls[i].w->rows;
+        if (l->bias[which]) er_add_bias(maps[i].out, l->bias[which], p->tokens, rows);
+        er_pass_round(p, layer, matrix_of[which], maps[i].out, p->tokens * rows);
+        if (!p->tap) continue;
+        ER_TRY(show(p, layer, which, in, maps[i].out, 0, err));
+        er_pass_round(p, layer, matrix_of[which], maps[i].out, p->tokens * rows); /* a tap may have added something */
+    }
+    follow(p, after, after_count);
     return 0;
 }
 
-int er_pass_map_back(const er_pass *p, int64_t layer, enum er_matrix_id which, float *in_grad, const float *out_grad,
-                     const float *in, er_err *err)
+typedef struct summing {
+    const er_pass *p;
+    int64_t layer, width;
+    const er_mapping_back *maps;
+    int count;
+    const er_rows_work *after; /* NULL: none */
+} summing;
+
+static void sum_rows(const void *context, int64_t from, int64_t to)
 {
-    const er_matrix *w = &p->view->layers[layer].matrix[which];
-    if (p->tap) ER_TRY(show(p, layer, which, in, (float *)(uintptr_t)out_grad, 1, err)); /* taps of gradients only read */
-    er_product_back(in_grad, w->cols, out_grad, w->rows, p->tokens, w);
-    er_pass_round(p, layer, "a gradient", in_grad, p->tokens * w->cols);
+    const summing *s = context;
+    const int64_t at = from * s->width, n = (to - from) * s->width;
+    for (int i = 1; i < s->count; i++) {
+        er_add(s->maps[0].in_grad + at, s->maps[i].in_grad + at, n);
+        er_pass_round(s->p, s->layer, "a gradient", s->maps[0].in_grad + at, n);
+    }
+    if (s->after) s->after->run(s->after->context, from, to);
+}
+
+int er_pass_map_back(const er_pass *p, int64_t layer, const er_mapping_back *maps, int count, const float *in,
+                     const er_rows_work *after, int after_count, er_err *err)
+{
+    er_product_call calls[ER_PASS_MAPS] = {{0}};
+    summing sum = {p, layer, 0, maps, count, NULL};
+    ER_ALWAYS(count <= ER_PASS_MAPS && after_count <= ER_PASS_AFTER);
+    for (int i = 0; i < count; i++) {
+        const er_matrix *w = &p->view->layers[layer].matrix[maps[i].which];
+        float *shown = (float *)(uintptr_t)maps[i].out_grad; /* taps of gradients only read */
+        if (p->tap) ER_TRY(show(p, layer, maps[i].which, in, shown, 1, err));
+        calls[i] = (er_product_call){maps[i].in_grad, w->cols, maps[i].out_grad, w->rows, p->tokens, w, 1};
+        sum.width = w->cols;
+    }
+    er_rows_work all[1 + ER_PASS_AFTER] = {{sum_rows, &sum, p->tokens}};
+    const int sums = count > 1, joined = sums && after_count > 0; /* behind a sum: token by token as sums are */
+    if (joined) sum.after = &after[0];
+    for (int i = joined; i < after_count; i++) all[sums + i - joined] = after[i];
+    const int alls = sums + after_count - joined, plain = p->config->compute == ER_F32;
+    er_products(calls, count, all, plain ? alls : 0);
+    if (plain) return 0;
+    for (int i = 0; i < count; i++)
+        er_pass_round(p, layer, "a gradient", maps[i].in_grad, p->tokens * calls[i].w->cols);
+    follow(p, all, alls);
     return 0;
 }
 
-void er_pass_rotate(const er_pass *p, int64_t layer, float *x, int64_t heads, int inverse)
+void er_pass_rotate(const er_pass *p, int64_t layer, float *x, int64_t heads, int inverse, int64_t from, int64_t to)
 {
     const er_config *c = p->config;
     if (c->positions == ER_POSITION_LEARNED || er_layer_in(&c->unrotated, layer)) return;
     const er_rope_table *table = &p->view->model->rope[c->rope_local_base != 0 && er_layer_in(&c->windowed, layer)];
-    const int64_t half = c->rope_dim / 2;
-#pragma omp parallel for schedule(static) if (p->tokens * heads * c->head_dim > ER_WORTH_THREADS)
-    for (int64_t t = 0; t < p->tokens; t++) {
+    const int64_t half = c->rope_dim / 2, width = heads * c->head_dim;
+    for (int64_t t = from; t < to; t++) {
         int64_t at = p->work->place[t].position * half;
-        er_rope(x + t * heads * c->head_dim, table->cosine + at, table->sine + at, heads, c->head_dim, c->rope_dim,
-                inverse, c->positions == ER_POSITION_PAIRS);
+        er_rope(x + t * width, table->cosine + at, table->sine + at, heads, c->head_dim, c->rope_dim, inverse,
+                c->positions == ER_POSITION_PAIRS);
     }
-    er_pass_round(p, layer, inverse ? "a gradient" : "rotated queries or keys", x, p->tokens * heads * c->head_dim);
+    er_pass_round(p, layer, inverse ? "a gradient" : "rotated queries or keys", x + from * width, (to - from) * width);
 }
 
 int er_check_length(const er_model *model, int64_t length, er_err *err)

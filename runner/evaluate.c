@@ -4,7 +4,7 @@
 #include "base/memory.h"
 #include "model/kernels.h"
 #include "model/prefix.h"
-#include "runner/blob.h"
+#include "runner/states.h"
 
 #include <string.h>
 
@@ -126,16 +126,65 @@ static int embed_padded(const evaluation *e, er_err *err)
     return 0;
 }
 
+/* Every text's stream before the first edited block is kept: into e->x as its rows' spans ask. A base is the beginning
+ * of any of its texts. */
+static int find_states(const evaluation *e, er_states *states)
+{
+    const er_prefixes *p = &e->prefixes;
+    const int64_t d = e->view->model->config.hidden;
+    if (!states || e->padded) return 0;
+    for (int64_t i = 0; i < e->texts; i++)
+        if (!er_states_find(states, p->ids[i], p->end[i])) return 0;
+    for (int64_t i = 0; i < e->texts; i++) {
+        const float *kept = er_states_find(states, p->ids[i], p->end[i]);
+        const int64_t own = p->length[i], base = p->base[i];
+        memcpy(e->x + e->first[i] * d, kept + own * d, (size_t)((p->end[i] - own) * d) * sizeof *kept);
+        if (base >= 0) memcpy(e->x + e->first[base] * d, kept, (size_t)(own * d) * sizeof *kept);
+    }
+    return 1;
+}
+
+static int keep_states(const evaluation *e, er_states *states, er_err *err)
+{
+    const er_prefixes *p = &e->prefixes;
+    const int64_t d = e->view->model->config.hidden;
+    for (int64_t i = 0; i < e->texts; i++) {
+        const int64_t own = p->length[i], base = p->base[i];
+        float *room;
+        ER_TRY(er_states_keep(states, &room, p->ids[i], p->end[i], err));
+        if (!room) continue;
+        if (base >= 0) memcpy(room, e->x + e->first[base] * d, (size_t)(own * d) * sizeof *room);
+        memcpy(room + own * d, e->x + e->first[i] * d, (size_t)((p->end[i] - own) * d) * sizeof *room);
+    }
+    return 0;
+}
+
+/* The blocks below the first edited one, or what an earlier evaluation kept of them. *from: the first block to run. */
+static int run_lower(evaluation *e, er_cache **cache, int64_t *from, er_err *err)
+{
+    const er_model *m = e->view->model;
+    er_states *states = e->padded ? NULL : e->scorer->states;
+    const int64_t edited = states ? er_states_layer(states) : 0, rows = e->texts + e->prefixes.bases;
+    *from = edited;
+    if (find_states(e, states)) return er_prefixes_cache(cache, &e->prefixes, m, edited, m->config.layers, err);
+    ER_TRY(e->padded ? embed_padded(e, err) : er_prefixes_embed(&e->prefixes, m, e->x, err));
+    ER_TRY(er_prefixes_cache(cache, &e->prefixes, m, 0, m->config.layers, err));
+    ER_TRY(er_forward(e->view, *cache, e->spans, rows, e->x, 0, edited, NULL, NULL, e->work, err));
+    return states ? keep_states(e, states, err) : 0;
+}
+
 static int run_rows(evaluation *e, er_arena *arena, er_err *err)
 {
     const er_model *m = e->view->model;
     const int64_t rows = e->texts + e->prefixes.bases;
+    int64_t from = 0;
     er_cache *cache = NULL;
     ER_TRY(er_arena_take(arena, &e->x, (size_t)(er_prefixes_tokens(&e->prefixes) * m->config.hidden), err));
-    ER_TRY(e->padded ? embed_padded(e, err) : er_prefixes_embed(&e->prefixes, m, e->x, err));
     er_prefixes_spans(&e->prefixes, e->spans);
-    ER_TRY(er_prefixes_cache(&cache, &e->prefixes, m, 0, m->config.layers, err));
-    int code = er_forward_wanted(e->view, cache, e->spans, rows, e->wanted, e->x, 0, m->config.layers, NULL, e->work,
+    for (int64_t r = 0, token = 0; r < rows; token += e->spans[r++].count) e->first[r] = token;
+    int code = run_lower(e, &cache, &from, err);
+    if (!code)
+        code = er_forward_wanted(e->view, cache, e->spans, rows, e->wanted, e->x, from, m->config.layers, NULL, e->work,
                                  err);
     er_cache_free(cache);
     for (int64_t r = 0, token = 0; r < rows; token += e->spans[r++].count) e->first[r] = token;
@@ -174,20 +223,24 @@ static int64_t picks_of(const evaluation *e, item *it, pick *picks)
     return n;
 }
 
-static void read_logits(const pick *p, const float *logits, int64_t vocab)
+/* What a row of logits says, whoever asks. */
+typedef struct logits_row {
+    float all; /* log of the sum of exponentials */
+    int64_t top;
+} logits_row;
+
+static void read_logits(const pick *p, const float *logits, const logits_row *row)
 {
-    int64_t top = 0;
-    float all = er_log_sum_exp(logits, vocab, &top);
     for (int k = 0; k < 2; k++) {
         int64_t t = p->token[k];
         if (t < 0) continue;
-        const er_scored_row *row = &p->at->row[k];
-        int32_t id = row->ids[row->answer_start + t];
+        const er_scored_row *scored = &p->at->row[k];
+        int32_t id = scored->ids[scored->answer_start + t];
         sink *to = p->at->to[k];
         t += p->at->first[k];
-        to->sum += (double)(all - logits[id]);
-        to->to->ok[t] = top == id;
-        to->to->top[t] = (int32_t)top;
+        to->sum += (double)(row->all - logits[id]);
+        to->to->ok[t] = row->top == id;
+        to->to->top[t] = (int32_t)row->top;
     }
 }
 
@@ -207,7 +260,10 @@ static int run_head(evaluation *e, er_arena *arena, er_err *err)
         int64_t rows = count - first < HEAD_ROWS ? count - first : HEAD_ROWS;
         for (int64_t r = 0; r < rows; r++) memcpy(x + r * d, picks[first + r].x, (size_t)d * sizeof *x);
         ER_TRY(er_head(m, logits, x, rows, e->work, err));
-        for (int64_t r = 0; r < rows; r++) read_logits(&picks[first + r], logits + r * vocab, vocab);
+        logits_row read[HEAD_ROWS];
+#pragma omp parallel for schedule(static) if (rows > 1)
+        for (int64_t r = 0; r < rows; r++) read[r].all = er_log_sum_exp(logits + r * vocab, vocab, &read[r].top);
+        for (int64_t r = 0; r < rows; r++) read_logits(&picks[first + r], logits + r * vocab, &read[r]);
     }
     return 0;
 }
@@ -335,133 +391,4 @@ int er_evaluate(er_case_score *out, const er_view *view, const er_request *const
 {
     const er_scorer plain = {0};
     return er_evaluate_as(out, view, &plain, requests, count, arena, work, err);
-}
-
-/* --- bytes ------------------------------------------------------------------------------------------------------- */
-
-int er_case_score_new(er_case_score *out, const er_request *request, er_arena *arena, er_err *err)
-{
-    *out = (er_case_score){.group_count = request->group_count};
-    ER_TRY(er_arena_take(arena, &out->groups, (size_t)request->group_count, err));
-    for (int64_t g = 0; g < request->group_count; g++) {
-        er_group_score *group = &out->groups[g];
-        group->count = request->groups[g].count;
-        ER_TRY(er_arena_take(arena, &group->prompts, (size_t)group->count, err));
-        memset(group->prompts, 0, (size_t)group->count * sizeof *group->prompts);
-    }
-    return 0;
-}
-
-static int put_answer(er_text *out, const er_answer_score *a, er_err *err)
-{
-    ER_TRY(er_blob_put_number(out, a->tokens, err));
-    if (!a->tokens) return 0;
-    ER_TRY(er_blob_put_float(out, a->nll, err));
-    ER_TRY(er_blob_put(out, a->ok, (size_t)a->tokens, err));
-    return er_blob_put(out, a->top, (size_t)a->tokens * sizeof *a->top, err);
-}
-
-static int put_text(er_text *out, const char *text, er_err *err)
-{
-    const size_t n = strlen(text);
-    ER_TRY(er_blob_put_number(out, (int64_t)n, err));
-    return er_blob_put(out, text, n, err);
-}
-
-static int put_made(er_text *out, const er_made *m, er_err *err)
-{
-    ER_TRY(er_blob_put_number(out, m->tokens, err));
-    if (!m->tokens) return 0;
-    ER_TRY(er_blob_put(out, m->ok, (size_t)m->tokens, err));
-    return put_text(out, m->text, err);
-}
-
-/* What is generated stands behind the rest, where there is any. */
-static int put_generated(er_text *out, const er_case_score *score, er_err *err)
-{
-    if (!score->greedy && !score->text_count) return 0;
-    ER_TRY(er_blob_put_number(out, score->greedy, err));
-    for (int64_t g = 0; score->greedy && g < score->group_count; g++)
-        for (int64_t p = 0; p < score->groups[g].count; p++) ER_TRY(put_made(out, &score->groups[g].prompts[p].made, err));
-    ER_TRY(er_blob_put_number(out, score->text_count, err));
-    for (int64_t i = 0; i < score->text_count; i++) ER_TRY(put_text(out, score->texts[i], err));
-    return 0;
-}
-
-int er_case_score_put(er_text *out, const er_case_score *score, er_err *err)
-{
-    for (int64_t g = 0; g < score->group_count; g++) {
-        for (int64_t p = 0; p < score->groups[g].count; p++) {
-            ER_TRY(put_answer(out, &score->groups[g].prompts[p].fresh, err));
-            ER_TRY(put_answer(out, &score->groups[g].prompts[p].truth, err));
-        }
-    }
-    return put_generated(out, score, err);
-}
-
-static int get_answer(er_answer_score *a, er_reader *r, er_arena *arena, er_err *err)
-{
-    a->tokens = er_blob_get_count(r, 1 + sizeof *a->top);
-    if (a->tokens <= 0) {
-        a->tokens = 0;
-        return 0;
-    }
-    a->nll = er_blob_get_float(r);
-    ER_TRY(er_arena_take(arena, &a->ok, (size_t)a->tokens, err));
-    ER_TRY(er_arena_take(arena, &a->top, (size_t)a->tokens, err));
-    er_blob_get(r, a->ok, (size_t)a->tokens);
-    er_blob_get(r, a->top, (size_t)a->tokens * sizeof *a->top);
-    return 0;
-}
-
-static int get_text(const char **out, er_reader *r, er_arena *arena, er_err *err)
-{
-    int64_t n = er_blob_get_count(r, 1);
-    char *text = NULL;
-    if (n < 0) n = 0;
-    ER_TRY(er_arena_take(arena, &text, (size_t)n + 1, err));
-    er_blob_get(r, text, (size_t)n);
-    text[n] = 0;
-    *out = text;
-    return 0;
-}
-
-static int get_made(er_made *m, er_reader *r, er_arena *arena, er_err *err)
-{
-    m->tokens = er_blob_get_count(r, 1);
-    if (m->tokens <= 0) {
-        m->tokens = 0;
-        return 0;
-    }
-    ER_TRY(er_arena_take(arena, &m->ok, (size_t)m->tokens, err));
-    er_blob_get(r, m->ok, (size_t)m->tokens);
-    return get_text(&m->text, r, arena, err);
-}
-
-static int get_generated(er_case_score *out, er_reader *r, er_arena *arena, er_err *err)
-{
-    if (!r->left || r->failed) return 0;
-    out->greedy = er_blob_get_number(r);
-    for (int64_t g = 0; out->greedy && g < out->group_count; g++)
-        for (int64_t p = 0; p < out->groups[g].count; p++) ER_TRY(get_made(&out->groups[g].prompts[p].made, r, arena, err));
-    const int64_t n = er_blob_get_count(r, sizeof(int64_t));
-    if (n <= 0) return 0;
-    ER_TRY(er_arena_take(arena, &out->texts, (size_t)n, err));
-    for (; out->text_count < n; out->text_count++) ER_TRY(get_text(&out->texts[out->text_count], r, arena, err));
-    return 0;
-}
-
-int er_case_score_get(er_case_score *out, const er_request *request, const char *bytes, size_t n, er_arena *arena,
-                      er_err *err)
-{
-    er_reader r = {bytes, n, 0};
-    ER_TRY(er_case_score_new(out, request, arena, err));
-    for (int64_t g = 0; g < out->group_count; g++) {
-        for (int64_t p = 0; p < out->groups[g].count; p++) {
-            ER_TRY(get_answer(&out->groups[g].prompts[p].fresh, &r, arena, err));
-            ER_TRY(get_answer(&out->groups[g].prompts[p].truth, &r, arena, err));
-        }
-    }
-    ER_TRY(get_generated(out, &r, arena, err));
-    return er_blob_end(&r, "stored scores", err);
 }

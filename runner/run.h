@@ -58,6 +58,7 @@ typedef struct er_run {
     er_progress edits;
     er_forecast forecast; /* of a run that has something to do */
 
+    er_states *states; /* of scored texts below the first edited layer; NULL: none are kept */
     er_drift drift;
     int64_t head_count; /* equal on all ranks */
     int foreign;        /* the cases are not the run's edits (errata eval --data) */

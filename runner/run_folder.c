@@ -165,6 +165,7 @@ void er_run_close(er_run *r)
     for (int64_t i = 0; r->guarded && i < r->overlay.count; i++) er_guarded_free(&r->guarded[i]);
     er_free(r->guarded);
     er_guard_close(r);
+    er_states_free(r->states);
     er_drift_close(&r->drift);
     er_scores_free(&r->scores);
     er_judge_close(r->judge);

@@ -86,7 +86,7 @@ int er_run_plan_scores(er_run *r, er_err *err)
 er_scorer er_run_scorer(const er_run *r)
 {
     const er_job *job = &r->setup.job;
-    return (er_scorer){job->score.protocol, job->parity, job->score.greedy, job->score.generate, (uint64_t)job->seed};
+    return (er_scorer){job->score.protocol, job->parity, job->score.greedy, job->score.generate, (uint64_t)job->seed, r->states};
 }
 
 static int open_judge(er_run *r, er_err *err)
@@ -379,8 +379,19 @@ static int score_one(er_run *r, const er_scoring *s, er_err *err)
     return code;
 }
 
+/* Where scorings follow each other, half of run.memory is for what they have in common. */
+static int open_states(er_run *r, er_err *err)
+{
+    int64_t first = r->setup.model->config.layers;
+    for (int64_t i = 0; i < r->overlay.count; i++)
+        if (r->overlay.layers[i] < first) first = r->overlay.layers[i];
+    if (r->states || r->scoring_count < 2 || !r->overlay.count || first < 1) return 0;
+    return er_states_new(&r->states, first, r->setup.model->config.hidden, r->setup.job.run.memory / 2, err);
+}
+
 int er_run_score(er_run *r, int64_t batch, er_err *err)
 {
+    ER_TRY(er_world_agree(r->w, open_states(r, err), err));
     for (int64_t i = 0; i < r->scoring_count; i++)
         if (r->scorings[i].batch == batch) ER_TRY(score_one(r, &r->scorings[i], err));
     return 0;

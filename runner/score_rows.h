@@ -5,6 +5,7 @@
 
 #include "editors/prompts.h"
 #include "jobs/job.h"
+#include "runner/states.h"
 
 /* How a job scores. Zero: counterfact, corrected. */
 typedef struct er_scorer {
@@ -13,6 +14,7 @@ typedef struct er_scorer {
     int64_t greedy; /* ids of greedy continuation (runner/generated.h); 0: none */
     int64_t texts;  /* cases, from the first, whose generated texts are judged */
     uint64_t seed;  /* of the texts' draws */
+    er_states *states; /* of texts that were scored before (runner/states.h); NULL: none are kept */
 } er_scorer;
 
 /* "counterfact", "zsre", "easyedit", with ", parity NAME" where parity changes what is scored. Static. */

@@ -19,8 +19,8 @@ done
 [ -e "$model" ] || { [ "$model" = "$cache/$model_name" ] && fetch_model; } || die "there is no $model"
 [ -d "$build" ] || cmake -S . -B "$build" -G Ninja >/dev/null
 cmake --build "$build" --target bench_phases >/dev/null
-# waiting threads must not take the CPU from those beside them, nor count as work
-export OMP_WAIT_POLICY=passive OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}"
+# threads wait as those of errata do (runner/main.c)
+export OMP_WAIT_POLICY=passive GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-2000}" OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}"
 version="$(sed -n 's/^#define ER_VERSION "\(.*\)"/\1/p' runner/version.h) ($(git rev-parse --short HEAD 2>/dev/null || echo unknown))"
 if corpus_is=$(make_corpus 2>&1); then args+=(--corpus "$cache/wordnet.txt"); else printf '%s\n' "$corpus_is" >&2; fi
 cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)

@@ -168,6 +168,40 @@ static void test_threads(void **state)
     er_kernels_stop();
 }
 
+/* Several at once, forward and back, a narrow type, few and many rows, panels that no number of threads divides: as one
+ * after another on one thread. */
+static void test_products(void **state)
+{
+    (void)state;
+    enum { SIZE = 3 };
+    static const int64_t shapes[SIZE][2] = {{290, 97}, {97, 290}, {33, 290}};
+    const int before = omp_get_max_threads();
+    er_matrix w[SIZE];
+    for (int i = 0; i < SIZE; i++) w[i] = make_matrix(i == 1 ? ER_BF16 : ER_F32, shapes[i][0], shapes[i][1]);
+    float *x = noises(50 * 290), *want[SIZE], *y[SIZE];
+    for (int i = 0; i < SIZE; i++) want[i] = get(50 * 290, sizeof(float)), y[i] = get(50 * 290, sizeof(float));
+    for (int64_t m = 0; m <= 50; m += m < 2 ? 1 : 24)
+        for (int threads = 1; threads < 6; threads += 2) {
+            er_product_call calls[SIZE];
+            for (int i = 0; i < SIZE; i++) {
+                const int back = i != 1;
+                const int64_t ldx = back ? w[i].rows : w[i].cols, ldy = back ? w[i].cols : w[i].rows;
+                calls[i] = (er_product_call){y[i], ldy, x, ldx, m, &w[i], back};
+                memset(y[i], 1, 50 * 290 * sizeof(float));
+                memset(want[i], 1, 50 * 290 * sizeof(float));
+                if (back) naive_back(want[i], ldy, x, ldx, m, &w[i]);
+                else naive_product(want[i], ldy, x, ldx, m, &w[i]);
+            }
+            omp_set_num_threads(threads);
+            er_products(calls, SIZE, NULL, 0);
+            for (int i = 0; i < SIZE; i++) assert_memory_equal(y[i], want[i], 50 * 290 * sizeof(float));
+        }
+    er_products(NULL, 0, NULL, 0);
+    omp_set_num_threads(before);
+    for (int i = 0; i < SIZE; i++) free(want[i]), free(y[i]), free((void *)(uintptr_t)w[i].data);
+    free(x);
+}
+
 static void check_product64(int64_t m, int64_t n, int64_t k, int transposed, int accumulate)
 {
     int64_t lda = k + 2, ldb = (transposed ? k : n) + 1, ldc = n + 3;
@@ -248,7 +282,7 @@ int main(void)
         cmocka_unit_test(test_start),
         cmocka_unit_test(test_product),
         cmocka_unit_test(test_rows_stand_alone),
-        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_threads), cmocka_unit_test(test_products),
         cmocka_unit_test(test_product64),
         cmocka_unit_test(test_gram64),
     };
