@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The faces of parity against each other, fault by fault (docs/parity.md has the table of B1 to B18, and where those stand
- * that are not here; what faces preset is in test_explain): ids by hand or by Hugging Face's tokenizers, figures by
- * the formula written out. */
+/* The faces of parity against each other, fault by fault (docs/parity.md has the table of B1 to B18, and where those
+ * stand that are not here; what faces preset is in test_explain): ids by hand or by Hugging Face's tokenizers, figures
+ * by the formula written out. */
 #include "tests/unit/editors_rig.h"
 
 #include "base/random.h"
@@ -22,7 +22,7 @@ static int close_all(void **state)
     return teardown(state);
 }
 
-/* --- targets behind prompts: B7, B8, B9, B15 ------------------------------------------------------------------------- */
+/* --- targets behind prompts: B7, B8, B9, B15 ---------------------------------------------------------------------- */
 enum { MOST = 8 };
 static const char *plain_text[] = {"{}"};
 static const er_templates plain = {1, plain_text, {{0}}};
@@ -129,7 +129,7 @@ static void braces_are_text(void **state)
     er_ids_free(&ids);
 }
 
-/* --- PMET's rows: B1 -------------------------------------------------------------------------------------------------- */
+/* --- PMET's rows: B1 ---------------------------------------------------------------------------------------------- */
 
 /* Padded on the left and read from the row's start, a row of p ids beside a longest of S is read S - p too early: of every
  * request here the plain row's subject would lie in the padding, half of its key. Here a row has the same key, value and
@@ -163,7 +163,7 @@ static void pmet_reads_each_row_at_its_subject(void **state)
     close_rig(&r);
 }
 
-/* --- EMMET's ridge (spec 14) ------------------------------------------------------------------------------------------ */
+/* --- EMMET's ridge (spec 14) -------------------------------------------------------------------------------------- */
 
 /* One fact moves its own output by s / (s + ridge) of the way, s = k M^-1 k by C's eigenpairs: all of it with the authors,
  * who add the ridge to batches alone. */
@@ -203,7 +203,7 @@ static void emmets_ridge_for_one_fact(void **state)
     close_rig(&r);
 }
 
-/* --- the inverse of C: B11 -------------------------------------------------------------------------------------------- */
+/* --- the inverse of C: B11 ---------------------------------------------------------------------------------------- */
 enum { N = 48 };
 
 /* y = c^-1 k by Gauss-Jordan in floats with row pivots: what an fp32 inverse has to work with. */
@@ -280,7 +280,7 @@ static void the_inverse_keeps_its_digits(void **state)
     er_eigen_free(&pairs);
 }
 
-/* --- sampled texts: B14 ----------------------------------------------------------------------------------------------- */
+/* --- sampled texts: B14 ------------------------------------------------------------------------------------------- */
 
 /* The rank of ids[count] among the logits behind ids[0 .. count-1]. */
 static int rank_behind(const er_view *view, const int32_t *ids, int64_t count, int32_t id)
