@@ -130,8 +130,8 @@ typedef struct er_edited {
 /* How a method trains weights (editors/train.h). */
 typedef struct er_training er_training;
 
-/* A key that a parity face presets: where every file of hyperparameters that its program ships says so, and the method's
- * own preset is another. Keys of a job and of its hparams file come first. */
+/* A key that a parity face presets: where every file of hyperparameters that its program ships says so, or its own
+ * default does, and the method's preset is another. Keys of a job and of its hparams file come first. */
 typedef struct er_face_preset {
     enum er_parity parity;
     const char *key, *value; /* without "editor." */

@@ -214,8 +214,8 @@ int er_job_read_settings(er_job *job, const char *path, const er_job_editor *edi
 /* --set texts as settings, in the arena. */
 int er_job_settings(er_job_setting **out, const char *const *sets, size_t count, er_arena *arena, er_err *err);
 
-/* "FILE:LINE:COLUMN" (or "--set KEY=VALUE", or "parity: NAME" where the face presets it) of a full key's value, NULL where
- * it is the default or there is no such key. */
+/* "FILE:LINE:COLUMN" (or "--set KEY=VALUE", or "parity: NAME" where the face presets it) of a full key's value, NULL
+ * where it is the default or there is no such key. */
 const char *er_job_place_of(const er_job *job, const char *key);
 /* What the hparams file says of a key; NULL: no such file, or not in it. */
 const er_job_said *er_job_said_of(const er_job *job, const char *key);

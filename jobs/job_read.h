@@ -42,7 +42,7 @@ int er_job_where(const char **out, er_job_reader *r, const er_job_origin *o, int
 int er_job_apply(er_job_reader *r, const er_job_origin *o, const er_yaml *map, const char *prefix);
 /* One value of a key that has a row. */
 int er_job_apply_value(er_job_reader *r, const er_job_origin *o, const char *key, const er_yaml *node);
-/* er_job_parity by name; ER_JOB_PARITY_NONE for NULL and for what is no face, which is refused where the key is read. */
+/* er_job_parity by name; ER_JOB_PARITY_NONE for NULL and for what is no face: refused where the key is read. */
 int er_job_parity_of(const char *name);
 /* A key's value as the face presets it: a default that has a place. */
 int er_job_preset(er_job_reader *r, int face, const char *key, const char *value);

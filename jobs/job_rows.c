@@ -121,7 +121,7 @@ const er_option er_job_rows[] = {
     GUARD("agreement", ER_GUARD_AGREEMENT, "least share of the probe's answers that stay, 0 to 1; 0: any"),
     GUARD("kl", ER_GUARD_KL, "most divergence of the probe's answers from the unedited model's, nats; 0: any"),
     {"parity", ER_OPT_CHOICE, AT(parity), "none", .choices = "none|easyedit|authors",
-     .help = "reproduce the implementation faults of a peer"},
+     .help = "put back the faults of a program, and preset the keys in which its files differ (docs/parity.md)"},
     {"seed", ER_OPT_INT, AT(seed), "1", SEED, .help = "seed of everything random that has no seed of its own"},
     {"run.unit", ER_OPT_INT, AT(run.unit), "4", POSITIVE, .flags = ER_OPT_EXECUTION,
      .help = "requests that a rank works on together; never changes results"},

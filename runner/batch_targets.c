@@ -128,6 +128,7 @@ static int shared_key(const er_batch *b, int64_t i, er_hash *key, er_err *err)
     er_hasher_hash(h, &r->templates.hash);
     er_hasher_text(h, s->editor->template_list);
     er_hasher_number(h, s->job.parity);
+    er_setup_hash_rule(h, s);
     int code = er_editor_hash_target(h, s->editor, &s->job.tables[1], b->at.edit.hyper, err);
     er_request_hash(h, &s->data.requests[b->first + i]);
     *key = er_hasher_end(h);

@@ -121,7 +121,7 @@ static const struct {
 } faults[] = {
     {"B8: a target that begins with a space gets a second one", 1, 0, ""},
     {"target ids: the target is encoded alone with its space, a leading start token dropped", 1, 1, NULL},
-    {"B7: a lone word mark of SentencePiece tokenizers counts as a target token (follows from the rule above)", 1, 1, NULL},
+    {"B7: a lone word mark of SentencePiece tokenizers counts as a target token (so says the rule above)", 1, 1, NULL},
     {"B7: models of no GPT family get no space before the target", 1, 0, "pmet"},
     {"B15: rows hold decoded target ids that are encoded again", 1, 1, NULL},
     {"emmet_lambda is left out for a batch of one fact", 0, 1, "emmet"},

@@ -54,8 +54,8 @@ double er_plan_assume_tokens(const er_job *job, double *document, char *from, si
 
 /* plan_show.c: prints text, ids, subject index and target ids of the first `most` requests. ER_E_INPUT: no tokenizer (why it
  * does not open), or the data set is not there. */
-int er_plan_show(const struct er_setup *s, const er_config *config, const er_tokenizer *t, const er_err *why, int64_t most,
-                 er_err *err);
+int er_plan_show(const struct er_setup *s, const er_config *config, const er_tokenizer *t, const er_err *why,
+                 int64_t most, er_err *err);
 
 /* plan_texts.c: tokens of texts. */
 

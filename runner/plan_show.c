@@ -22,7 +22,8 @@ static int print_ids(const er_tokenizer *t, const int32_t *ids, int64_t n, er_er
     return code;
 }
 
-static int show_request(const er_setup *s, const er_config *config, const er_tokenizer *t, const er_request *q, er_err *err)
+static int show_request(const er_setup *s, const er_config *config, const er_tokenizer *t, const er_request *q,
+                        er_err *err)
 {
     const char *plain[] = {"{}"};
     er_templates templates = {.count = 1, .text = plain};
@@ -34,7 +35,8 @@ static int show_request(const er_setup *s, const er_config *config, const er_tok
            q->flags & ER_REQUEST_CONFLICT ? ", conflicts with another record" : "",
            q->flags & ER_REQUEST_DUPLICATE_ID ? ", case id seen before" : "");
     er_err why = ER_ERR_INIT;
-    int code = er_prompt_make(&p, t, q, &templates, (enum er_parity)s->job.parity, er_editor_rule(s->editor, config), s->arena, &why);
+    int code = er_prompt_make(&p, t, q, &templates, (enum er_parity)s->job.parity, er_editor_rule(s->editor, config),
+                              s->arena, &why);
     if (code == ER_E_INPUT) {
         printf("  cannot be edited: %s\n", why.text);
         code = 0;

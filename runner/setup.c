@@ -35,6 +35,12 @@ static int editor_preset(void *context, int parity, int64_t index, const char **
     return 1;
 }
 
+void er_setup_hash_rule(er_hasher *h, const er_setup *s)
+{
+    if (s->job.parity == ER_JOB_PARITY_EASYEDIT && er_editor_rule(s->editor, &s->model->config) == ER_RULE_BARE)
+        er_hasher_text(h, "targets without a space");
+}
+
 er_job_editor er_setup_job_editor(er_setup *s) { return (er_job_editor){editor_table, s, editor_preset}; }
 
 static void log_notes(const er_setup *s, const er_job_note *notes, int64_t count)
@@ -168,6 +174,7 @@ static int identify(er_setup *s, er_err *err)
         er_hasher_hash(h, &corpus);
     }
     if (imported) er_hasher_hash(h, &statistics);
+    er_setup_hash_rule(h, s);
     s->identity = er_hasher_end(h);
     er_hasher_free(h);
     return run_folder(s, err);

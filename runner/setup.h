@@ -69,6 +69,8 @@ int er_setup_overlay(const er_setup *s, er_overlay *o, er_err *err);
 /* Logs where the passes since the last call met values beyond what precision.compute holds, if they did. */
 void er_setup_warn_beyond(const er_setup *s);
 
+/* Into h: the rule of the targets where parity alone does not say it; nothing for jobs that are older than the rule. */
+void er_setup_hash_rule(er_hasher *h, const er_setup *s);
 /* The setup as the reader of its job asks for it: finds the editor and fills s->hyper. s->arena must be there. */
 er_job_editor er_setup_job_editor(er_setup *s);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Acceptance tests of the field's specification that stand nowhere else (docs/parity.md has all nine): the published runs'
- * lookup indices, the arithmetic of a first step, AlphaEdit's second look at its keys. */
+/* Acceptance tests of the field's specification that stand nowhere else (docs/parity.md has all nine): the published
+ * runs' lookup indices, the arithmetic of a first step, AlphaEdit's second look at its keys. */
 #include "tests/unit/editors_rig.h"
 
-/* --- 1: indices of the subject's last token in the published runs ------------------------------------------------------ */
+/* --- 1: indices of the subject's last token in the published runs ------------------------------------------------- */
 static const er_request published[] = {
     {.subject = "Ray Charles", .prompt = "{}, the", .target_new = "violinist"},
     {.subject = "Grant Hill", .prompt = "{} is a professional", .target_new = "soccer"},
@@ -58,11 +58,11 @@ static void llama3_indices(void **state)
     indices_of(SHARED("data/tokenizers/llama3/tokenizer.json"), 3, 1, (const int64_t[]){9, 7, 5});
 }
 
-/* --- 3: the arithmetic that a printed run shows, on our own steps ------------------------------------------------------ */
+/* --- 3: the arithmetic that a printed run shows, on our own steps ------------------------------------------------- */
 
-/* After one step of Adam |delta| = lr sqrt(d), but for coordinates without a gradient; the decay printed there is v_weight_decay
- * |delta| / |value|^2, and where the clamp acts |delta| = factor |value|. GPT2-XL's printed run gives 0.5 * 20 / 23.128^2 =
- * 0.019 and 4 * 23.128 = 92.51. */
+/* After one step of Adam |delta| = lr sqrt(d), but for coordinates without a gradient; the decay printed there is
+ * v_weight_decay |delta| / |value|^2, and where the clamp acts |delta| = factor |value|. GPT2-XL's printed run gives
+ * 0.5 * 20 / 23.128^2 = 0.019 and 4 * 23.128 = 92.51. */
 static void first_step_and_clamp(void **state)
 {
     (void)state;
@@ -80,7 +80,8 @@ static void first_step_and_clamp(void **state)
             set(&r, "editor.v_lr", clamped ? "5" : "0.01");
             OK(r.editor->target(&r.edit, &r.view, r.prompt, 1, &t, work, &err));
             const double init = (double)t.init_norm, delta = clamped ? 0.75 * init : 0.01 * sqrt((double)d);
-            print_message("%s: decay %.7g, by hand %.7g\n", names[m], (double)t.loss[1].decay, 0.5 * delta / (init * init));
+            print_message("%s: decay %.7g, by hand %.7g\n", names[m], (double)t.loss[1].decay,
+                          0.5 * delta / (init * init));
             assert_true(t.loss[0].decay == 0);
             assert_true(fabs((double)t.loss[1].decay / (0.5 * delta / (init * init)) - 1) < 1e-4);
             if (clamped) assert_true(fabs((double)t.delta_norm / delta - 1) < 1e-6);
@@ -90,10 +91,10 @@ static void first_step_and_clamp(void **state)
     }
 }
 
-/* --- 5: AlphaEdit takes its keys twice in vain ------------------------------------------------------------------------- */
+/* --- 5: AlphaEdit takes its keys twice in vain -------------------------------------------------------------------- */
 
-/* The keys of each layer, taken before its update, are those of the model with all layers edited: by the bit, as no layer's
- * keys depend on its own matrix or on later ones. */
+/* The keys of each layer, taken before its update, are those of the model with all layers edited: by the bit, as no
+ * layer's keys depend on its own matrix or on later ones. */
 static void keys_of_the_edited_model_are_the_keys(void **state)
 {
     (void)state;

@@ -93,7 +93,7 @@ static void what_the_job_says_is_in_it(void **state)
     er_arena_free(s.arena);
 }
 
-/* --- what a face presets ---------------------------------------------------------------------------------------------- */
+/* --- what a face presets ------------------------------------------------------------------------------------------ */
 static void job_of(er_setup *s, const char *keys, const char *more, const char *const *sets, size_t set_count)
 {
     er_err err = ER_ERR_INIT;
@@ -136,7 +136,8 @@ static void faces_preset_what_their_files_say(void **state)
         job_of(&s, want[i].keys, want[i].more, &want[i].set, want[i].set ? 1 : 0);
         if (s.hyper.mom2_adjustment != want[i].adjust || s.hyper.original_implementation != want[i].original ||
             s.hyper.L2 != want[i].ridge)
-            fail_msg("job %d: %d, %d, %g", (int)i, s.hyper.mom2_adjustment, s.hyper.original_implementation, s.hyper.L2);
+            fail_msg("job %d: %d, %d, %g", (int)i, s.hyper.mom2_adjustment, s.hyper.original_implementation,
+                     s.hyper.L2);
         er_arena_free(s.arena);
     }
 }
@@ -145,7 +146,8 @@ static void faces_choose_zsres_target(void **state)
 {
     (void)state;
     static const struct { const char *more; int target; } want[] = {
-        {"format: zsre}\nparity: easyedit\n", ER_JOB_TARGET_ALT}, {"format: zsre}\nparity: authors\n", ER_JOB_TARGET_ANSWERS},
+        {"format: zsre}\nparity: easyedit\n", ER_JOB_TARGET_ALT},
+        {"format: zsre}\nparity: authors\n", ER_JOB_TARGET_ANSWERS},
         {"format: zsre, target: answers}\nparity: easyedit\n", ER_JOB_TARGET_ANSWERS},
         {"format: facts}\nparity: easyedit\n", ER_JOB_TARGET_NONE}};
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The faces of parity against each other, fault by fault (docs/parity.md has the table of B1 to B18, and where those stand
- * that are not here; what faces preset is in test_explain): ids by hand or by Hugging Face's tokenizers, figures by
- * the formula written out. */
+/* The faces of parity against each other, fault by fault (docs/parity.md has the table of B1 to B18, and where those
+ * stand that are not here; what faces preset is in test_explain): ids by hand or by Hugging Face's tokenizers, figures
+ * by the formula written out. */
 #include "tests/unit/editors_rig.h"
 
 #include "base/random.h"
@@ -22,7 +22,7 @@ static int close_all(void **state)
     return teardown(state);
 }
 
-/* --- targets behind prompts: B7, B8, B9, B15 ------------------------------------------------------------------------- */
+/* --- targets behind prompts: B7, B8, B9, B15 ---------------------------------------------------------------------- */
 enum { MOST = 8 };
 static const char *plain_text[] = {"{}"};
 static const er_templates plain = {1, plain_text, {{0}}};
@@ -51,10 +51,10 @@ static void place(const er_tokenizer *t, const char *subject, const placed *want
     }
 }
 
-/* "Rome is in" is <s> Rome is in: position 3 is to predict the first id. Encoded alone, a target has the word mark 259 as
- * an id of its own, which decoding drops: theirs begins at position 2, before the prompt's last token. With two words the
- * row holds them as they should be, and the mark's position moves all the same. PMET without a space glues "New" to the
- * prompt: 292 is New, 301 the mark with New. Spec 3.4, B7. */
+/* "Rome is in" is <s> Rome is in: position 3 is to predict the first id. Encoded alone, a target has the word mark
+ * 259 as an id of its own, which decoding drops: theirs begins at position 2, before the prompt's last token. With
+ * two words the row holds them as they should be, and the mark's position moves all the same. PMET without a space
+ * glues "New" to the prompt: 292 is New, 301 the mark with New. Spec 3.4, B7. */
 static void word_marks_become_targets(void **state)
 {
     (void)state;
@@ -110,8 +110,8 @@ static void pmets_space_follows_the_family(void **state)
     }
 }
 
-/* Where EasyEdit raises: braces in subject and target are text, and a prompt may hold the subject beside its {}. B9; flat
- * records with the subject twice are refused by name (test_dataset). */
+/* Where EasyEdit raises: braces in subject and target are text, and a prompt may hold the subject beside its {}. B9;
+ * flat records with the subject twice are refused by name (test_dataset). */
 static void braces_are_text(void **state)
 {
     (void)state;
@@ -129,11 +129,11 @@ static void braces_are_text(void **state)
     er_ids_free(&ids);
 }
 
-/* --- PMET's rows: B1 -------------------------------------------------------------------------------------------------- */
+/* --- PMET's rows: B1 ---------------------------------------------------------------------------------------------- */
 
-/* Padded on the left and read from the row's start, a row of p ids beside a longest of S is read S - p too early: of every
- * request here the plain row's subject would lie in the padding, half of its key. Here a row has the same key, value and
- * target in any company. */
+/* Padded on the left and read from the row's start, a row of p ids beside a longest of S is read S - p too early: of
+ * every request here the plain row's subject would lie in the padding, half of its key. Here a row has the same key,
+ * value and target in any company. */
 static void pmet_reads_each_row_at_its_subject(void **state)
 {
     (void)state;
@@ -163,10 +163,10 @@ static void pmet_reads_each_row_at_its_subject(void **state)
     close_rig(&r);
 }
 
-/* --- EMMET's ridge (spec 14) ------------------------------------------------------------------------------------------ */
+/* --- EMMET's ridge (spec 14) -------------------------------------------------------------------------------------- */
 
-/* One fact moves its own output by s / (s + ridge) of the way, s = k M^-1 k by C's eigenpairs: all of it with the authors,
- * who add the ridge to batches alone. */
+/* One fact moves its own output by s / (s + ridge) of the way, s = k M^-1 k by C's eigenpairs: all of it with the
+ * authors, who add the ridge to batches alone. */
 static void emmets_ridge_for_one_fact(void **state)
 {
     (void)state;
@@ -203,7 +203,7 @@ static void emmets_ridge_for_one_fact(void **state)
     close_rig(&r);
 }
 
-/* --- the inverse of C: B11 -------------------------------------------------------------------------------------------- */
+/* --- the inverse of C: B11 ---------------------------------------------------------------------------------------- */
 enum { N = 48 };
 
 /* y = c^-1 k by Gauss-Jordan in floats with row pivots: what an fp32 inverse has to work with. */
@@ -274,13 +274,14 @@ static void the_inverse_keeps_its_digits(void **state)
     OK(er_eigen_inverse(ours, k, 1, &pairs, scratch, &err));
     invert_in_floats(floats, c, k);
     for (int i = 0; i < N; i++) theirs[i] = (double)floats[i];
-    print_message("C^-1 k: ours off by %.2g, an fp32 inverse by %.2g\n", distance(ours, exact), distance(theirs, exact));
+    print_message("C^-1 k: ours off by %.2g, an fp32 inverse by %.2g\n", distance(ours, exact),
+                  distance(theirs, exact));
     assert_true(distance(ours, exact) < 1e-6);
     assert_true(distance(theirs, exact) > 0.05);
     er_eigen_free(&pairs);
 }
 
-/* --- sampled texts: B14 ----------------------------------------------------------------------------------------------- */
+/* --- sampled texts: B14 ------------------------------------------------------------------------------------------- */
 
 /* The rank of ids[count] among the logits behind ids[0 .. count-1]. */
 static int rank_behind(const er_view *view, const int32_t *ids, int64_t count, int32_t id)
@@ -298,8 +299,8 @@ static int rank_behind(const er_view *view, const int32_t *ids, int64_t count, i
     return rank;
 }
 
-/* Every sampled id is among the five best behind the whole text before it; behind the first and the last id alone, which
- * is near what a token sees whose mask ends at position 0, some are not. */
+/* Every sampled id is among the five best behind the whole text before it; behind the first and the last id alone,
+ * which is near what a token sees whose mask ends at position 0, some are not. */
 static void sampled_texts_see_all_of_themselves(void **state)
 {
     (void)state;
@@ -321,7 +322,8 @@ static void sampled_texts_see_all_of_themselves(void **state)
         }
         er_ids_free(&rows[r]);
     }
-    print_message("%d of %d sampled ids are not what two ids alone would bring\n", outside, ROWS * (LENGTH - (int)start));
+    print_message("%d of %d sampled ids are not what two ids alone would bring\n", outside,
+                  ROWS * (LENGTH - (int)start));
     assert_true(outside > 0);
     er_view_close(&view);
 }

@@ -116,7 +116,7 @@ static void digits_are_a_target(void **state)
 static void leading_spaces(void **state)
 {
     (void)state;
-    const struct { const char *target; enum er_parity parity; enum er_target_rule of; size_t count; int32_t ids[2]; } rule[] = {
+    const struct { const char *target; enum er_parity parity; int of; size_t count; int32_t ids[2]; } rule[] = {
         {"Paris", ER_PARITY_NONE, 0, 1, {481}},      {" Paris", ER_PARITY_NONE, 0, 1, {481}},
         {" Paris", ER_PARITY_NONE, 1, 1, {481}},     {"Paris", ER_PARITY_EASYEDIT, 0, 1, {481}},
         {" Paris", ER_PARITY_EASYEDIT, 0, 1, {481}}, {"Paris", ER_PARITY_EASYEDIT, 1, 1, {481}},
@@ -124,7 +124,7 @@ static void leading_spaces(void **state)
         {" Paris", ER_PARITY_AUTHORS, 1, 1, {481}}};
     for (size_t i = 0; i < sizeof rule / sizeof *rule; i++) {
         er_request r = request("Anna Berg", "{} lives in", rule[i].target);
-        er_prompt p = make(tiny, &r, rule[i].parity, rule[i].of);
+        er_prompt p = make(tiny, &r, rule[i].parity, (enum er_target_rule)rule[i].of);
         assert_ids(p.target, p.target_count, rule[i].ids, rule[i].count);
         assert_int_equal(p.rows[0].answer, 8);
     }
