@@ -196,7 +196,7 @@ static void tables(er_doc *d, const comparison *c)
     er_doc_table_end(d);
     for (int64_t i = 0; i < c->count; i++)
         if (c->runs[i].unfinished)
-            er_doc_item(d, "%s has not ended: its scores come with its end.", c->runs[i].name);
+            er_doc_item(d, "%s has not ended: its figures are those so far.", c->runs[i].name);
     differences(d, c->runs, c->count);
     er_part_spread(d, c->runs, c->count);
     er_course_part(d, c->courses, c->count);

@@ -10,6 +10,7 @@
 enum er_course_figure {
     ER_COURSE_EFF, ER_COURSE_GEN, ER_COURSE_SPE,             /* success, mean over the cases scored at that moment */
     ER_COURSE_EFF_ACC, ER_COURSE_GEN_ACC, ER_COURSE_SPE_ACC, /* accuracy */
+    ER_COURSE_SAME, /* first choices on neighbours (else on locality prompts) that are the unedited model's */
     ER_COURSE_PERPLEXITY, ER_COURSE_AGREEMENT, ER_COURSE_KL, /* drift; nats */
     ER_COURSE_UPDATE, ER_COURSE_TOTAL, /* norm of the last batch's and of all updates against the matrix, largest layer */
     ER_COURSE_USED,                    /* keys in the history over the rank of the space they live in, fullest layer */

@@ -12,6 +12,7 @@ static const struct {
 } figures[ER_COURSE_FIGURES] = {
     {"eff", "Eff", 1, 1},           {"gen", "Gen", 1, 1},           {"spe", "Spe", 1, 1},
     {"eff_acc", "EffAcc", 1, 1},    {"gen_acc", "GenAcc", 1, 1},    {"spe_acc", "SpeAcc", 1, 1},
+    {"same", "Same", 1, 1},
     {"perplexity", "perplexity", 0, 4}, {"agreement", "answers that stay", 1, 1}, {"kl", "divergence", 0, 3},
     {"update_norm", "update", 1, 1}, {"total_norm", "all updates", 1, 1}, {"capacity", "capacity used", 1, 1},
     {"eff_newest", "Eff, newest", 1, 1}, {"eff_oldest", "Eff, oldest", 1, 1},
@@ -138,10 +139,11 @@ void er_course_part(er_doc *d, const er_course *courses, int64_t count)
     er_doc_fold(d, "moments as numbers", 1);
     table(d, courses, count);
     er_doc_fold_end(d);
-    er_doc_say(d, "In per cent but for perplexity and divergence (nats). Scores: success and accuracy over the cases of that "
-               "moment, with standard errors. Update and all updates: norm against the matrix, the layer with the "
-               "largest. Capacity used: keys in the history over the rank of the space they live in, the fullest layer. "
-               "Newest, oldest: the youngest and the oldest edits of the moment's sample.");
+    er_doc_say(d, "In per cent but for perplexity and divergence (nats). Scores: success and accuracy over the cases of "
+               "that moment, with standard errors; Same: first choices on neighbours (else on locality prompts) that are "
+               "the unedited model's. Update and all updates: norm against the matrix, the layer with the largest. "
+               "Capacity used: keys in the history over the rank of the space they live in, the fullest layer. Newest, "
+               "oldest: the youngest and the oldest edits of the moment's sample.");
 }
 
 /* --- CSV --------------------------------------------------------------------------------------------------------- */

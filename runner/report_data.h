@@ -79,7 +79,7 @@ typedef struct er_report {
 
 /* Not collective. Zeroes *r first; er_report_close is due after success and failure. A summary.json that is absent, no
  * JSON object or of another schema is an error naming it. A run that is still at work (scores.journal, no summary.json)
- * is reported on as it stands, without scores. */
+ * is reported on as it stands; its scores are read where its model and data are there. */
 enum er_report_need {
     ER_REPORT_SUMMARY, /* summary.json, which must be there, and the job; no notes */
     ER_REPORT_EVENTS,  /* events.jsonl, too */

@@ -182,7 +182,7 @@ static void comparison_has_table_picture_and_csv(void **state)
     assert_non_null(strstr(md, "- 2, alphaedit: breaks at edit 4: "));
     assert_non_null(strstr(md, "| alphaedit | after_4 | 4 | 2 | 75.0 ± 10.0 | 50.0 | 40 | 50.0 | 1 | 20.0 | 30.0 | 50.0 | – | – |"));
     assert_null(strstr(md, "| after_2 |")); /* has no scores, and nothing breaks there */
-    assert_non_null(strstr(csv, ",alphaedit,after_2,2,0,,,,,,,,,,25,0.9,0.1,0.1,0.1,0.25,,\n"));
+    assert_non_null(strstr(csv, ",alphaedit,after_2,2,0,,,,,,,,,,,25,0.9,0.1,0.1,0.1,0.25,,\n"));
     er_free(csv);
     er_text svg = ER_TEXT_INIT;
     int drawing = !er_plot_svg(&svg, "set terminal svg\nplot [0:1] x\n", "p", "line", NULL);
