@@ -168,8 +168,8 @@ static void begin(er_pen *p, const er_course *courses, int64_t count, int rows, 
         if (courses[i].count && courses[i].rows[courses[i].count - 1].edits > edits)
             edits = courses[i].rows[courses[i].count - 1].edits;
     if (png) er_pen_say(p, "set terminal pngcairo size 1500,%.0f noenhanced font 'Sans,13'\n", whole);
-    else er_pen_say(p, "set terminal svg size 900,%.0f dynamic rounded noenhanced font 'Helvetica,Arial,sans-serif,10'\n",
-                    whole);
+    else er_pen_say(p, "set terminal svg size 900,%.0f dynamic rounded noenhanced "
+                    "font 'Helvetica,Arial,sans-serif,10'\n", whole);
     er_figure_style(p);
     er_pen_say(p, "set format x '%%.0f'\nset xrange [%.7g:%.7g]\n", -0.02 * (double)edits, 1.02 * (double)edits);
     er_pen_say(p, "set multiplot layout %d,%d margins 0.048,0.99,%.4f,%.4f spacing 0.05,%.4f\n", rows, ACROSS,

@@ -35,8 +35,10 @@ static void say_break(er_pen *p, const er_course *c)
         const double x = now->value[ER_COURSE_PERPLEXITY];
         while (!then->drift) then--; /* the first row has it */
         er_pen_say(p, "breaks at edit %lld: ", (long long)now->edits);
-        if (isfinite(x)) er_pen_say(p, "perplexity %.4g, %.3g times the %.4g of the unedited model", x, x / start, start);
-        else er_pen_say(p, "perplexity is no number, the unedited model's is %.4g", start);
+        if (isfinite(x))
+            er_pen_say(p, "perplexity %.4g, %.3g times the %.4g of the unedited model", x, x / start, start);
+        else
+            er_pen_say(p, "perplexity is no number, the unedited model's is %.4g", start);
         er_pen_say(p, " (%.4g at %lld, the moment before)", then->value[ER_COURSE_PERPLEXITY], (long long)then->edits);
         return;
     }
@@ -58,8 +60,8 @@ static void say_guard(er_pen *p, const er_course *c)
         er_pen_say(p, "; no guard was beyond its limit");
         return;
     }
-    er_pen_say(p, "; first guard: %s at edit %lld (%.3g, limit %.3g)", c->guard, (long long)c->guard_edit, c->guard_value,
-               c->guard_limit);
+    er_pen_say(p, "; first guard: %s at edit %lld (%.3g, limit %.3g)", c->guard, (long long)c->guard_edit,
+               c->guard_value, c->guard_limit);
     if (c->broken < 0) return;
     const long long before = (long long)(c->rows[c->broken].edits - c->guard_edit);
     if (before > 0) er_pen_say(p, ", %lld edit%s before", before, before == 1 ? "" : "s");
@@ -134,14 +136,14 @@ void er_course_part(er_doc *d, const er_course *courses, int64_t count)
         if (!d->code) er_doc_item(d, "%s", p.text.at);
         er_text_free(&p.text);
     }
-    er_doc_say(d, "A run breaks at the first moment at which held-out perplexity is above %.1f times the unedited model's; "
-               "moments are as far apart as drift was measured.", ER_COURSE_BREAK);
+    er_doc_say(d, "A run breaks at the first moment at which held-out perplexity is above %.1f times the unedited "
+               "model's; moments are as far apart as drift was measured.", ER_COURSE_BREAK);
     er_doc_fold(d, "moments as numbers", 1);
     table(d, courses, count);
     er_doc_fold_end(d);
-    er_doc_say(d, "In per cent but for perplexity and divergence (nats). Scores: success and accuracy over the cases of "
-               "that moment, with standard errors; Same: first choices on neighbours (else on locality prompts) that are "
-               "the unedited model's. Update and all updates: norm against the matrix, the layer with the largest. "
+    er_doc_say(d, "In per cent but for perplexity and divergence (nats). Scores: success and accuracy over the cases "
+               "of that moment, with standard errors; Same: first choices on neighbours (else on locality prompts) that "
+               "are the unedited model's. Update and all updates: norm against the matrix, the layer with the largest. "
                "Capacity used: keys in the history over the rank of the space they live in, the fullest layer. Newest, "
                "oldest: the youngest and the oldest edits of the moment's sample.");
 }

@@ -182,8 +182,8 @@ static int any_rungs(const er_table *t)
     return 0;
 }
 
-/* Scores beside those of the pictures: the exact answer, how far the probability of the new answer is above the old one's,
- * first choices on neighbours that are still the unedited model's. */
+/* Scores beside those of the pictures: the exact answer, how far the probability of the new answer is above the old
+ * one's, first choices on neighbours that are still the unedited model's. */
 enum { MORE = 3 };
 static const char *const more[2][MORE] = {
     {"at_end.rewrite.accuracy", "at_end.rewrite.magnitude", "at_end.neighborhood.agreement"},

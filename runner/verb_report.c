@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 static const er_flag flags[] = {
-    {"to", "FOLDER", "write compare.html, .md, .csv and .png of all runs there: curves, where they break, spread over seeds"},
+    {"to", "FOLDER", "write compare.html, .md, .csv and .png there: curves of all runs, where they break, spread"},
     {0},
 };
 
