@@ -101,6 +101,11 @@ int64_t er_report_edits(const er_report *r, const char *what);  /* edits[what], 
 /* The moment that stands for the whole run: at_end, else the last one in the file; NULL when there is none. */
 const char *er_report_last_moment(const er_report *r);
 
+/* Each line of a small file of JSON lines in the run's folder; a file that is not there has none. ER_E_FORMAT and the like for
+ * a line that is no JSON. */
+int er_report_each_line(const er_report *r, const char *name, void (*take)(void *context, const json_t *line),
+                        void *context, er_err *err);
+
 /* report_options.c: reads the resolved job's keys into r->options. */
 int er_report_read_options(er_report *r, er_err *err);
 /* report_lines.c: reads events.jsonl, and with all cases.jsonl and timings.jsonl. */

@@ -64,6 +64,7 @@ void er_part_ages(er_doc *d, const er_report *r);
 void er_part_losses(er_doc *d, const er_report *r);
 void er_part_layers(er_doc *d, const er_report *r);
 void er_part_spectra(er_doc *d, const er_report *r);
+void er_part_change(er_doc *d, const er_report *r);    /* nothing without spectra.jsonl */
 void er_part_precision(er_doc *d, const er_report *r); /* nothing without precision.jsonl */
 void er_part_phases(er_doc *d, const er_report *r);
 void er_part_guards(er_doc *d, const er_report *r);

@@ -186,6 +186,14 @@ if [ -s "$work/points" ]; then
     [ "$(grep '^| alphaedit | after_2 |' "$work/beside/compare.md")" = "$row" ] || fail "figures of the continued run"
 fi
 
+# --- spectra of the edited matrices: the norm of the update is that of the events
+expect 0 report --spectra "$(folder)"
+[ "$(wc -l <"$(folder)/spectra.jsonl")" = 2 ] || fail "spectra.jsonl has not one line per matrix"
+grep -q '^## Spectra of the edited matrices' "$(folder)/report.md" || fail "the report has no spectra"
+total=$(grep '"event":"layer"' "$(folder)/events.jsonl" | tail -n 1 | sed 's/.*"total_update_norm":\([0-9.]*\).*/\1/')
+norm=$(tail -n 1 "$(folder)/spectra.jsonl" | sed 's/.*"update":{"norm":\([0-9.]*\).*/\1/')
+awk -v a="$total" -v b="$norm" 'BEGIN {exit !(a > 0 && (a - b) ^ 2 < 1e-10 * a ^ 2)}' || fail "norm of all updates: $norm, events say $total"
+
 # --- refusals
 expect 2 run "$job" --set guards.capacity.do=skip; says "expected warn, rollback or stop"
 expect 2 run "$job" --set guards.verify.do=stop; says "no limit"
