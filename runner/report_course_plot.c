@@ -172,7 +172,7 @@ static void begin(er_pen *p, const er_course *courses, int64_t count, int rows, 
                     "font 'Helvetica,Arial,sans-serif,10'\n", whole);
     er_figure_style(p);
     er_pen_say(p, "set format x '%%.0f'\nset xrange [%.7g:%.7g]\n", -0.02 * (double)edits, 1.02 * (double)edits);
-    er_pen_say(p, "set multiplot layout %d,%d margins 0.048,0.99,%.4f,%.4f spacing 0.05,%.4f\n", rows, ACROSS,
+    er_pen_say(p, "set multiplot layout %d,%d margins 0.055,0.99,%.4f,%.4f spacing 0.05,%.4f\n", rows, ACROSS,
                0.19 * each / whole, 1 - (head + 0.1 * each) / whole, 0.34 * each / whole);
 }
 

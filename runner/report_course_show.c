@@ -51,7 +51,7 @@ static void say_break(er_pen *p, const er_course *c)
     else if (c->guard)
         er_pen_say(p, "breaks at edit %lld by its first guard: perplexity was not measured", (long long)c->guard_edit);
     else
-        er_pen_say(p, "perplexity was not measured");
+        er_pen_say(p, last ? "perplexity is known of the unedited model alone" : "perplexity was not measured");
 }
 
 static void say_guard(er_pen *p, const er_course *c)

@@ -156,6 +156,10 @@ static void an_unfinished_run_stands_as_it_is(void **state)
     says(&c, "7, rome: breaks at edit 2: perplexity is no number, the unedited model's is 20 (20 at 0, the moment "
              "before); no guard was beyond its limit");
     end(&r, &c);
+    spill("drift.jsonl", DRIFT("before", "0", "20"));
+    read_course(&r, &c);
+    says(&c, "7, rome: perplexity is known of the unedited model alone; no guard was beyond its limit");
+    end(&r, &c);
     spill("drift.jsonl", "");
     read_course(&r, &c);
     says(&c, "7, rome: perplexity was not measured; no guard was beyond its limit");
