@@ -48,7 +48,7 @@ static void say_break(er_pen *p, const er_course *c)
         er_pen_say(p, "does not break in %lld edits: perplexity %.4g, %.3g times the %.4g of the unedited model",
                    (long long)last->edits, last->value[ER_COURSE_PERPLEXITY], last->value[ER_COURSE_PERPLEXITY] / start,
                    start);
-    else if (c->guard)
+    else if (c->guard && !last)
         er_pen_say(p, "breaks at edit %lld by its first guard: perplexity was not measured", (long long)c->guard_edit);
     else
         er_pen_say(p, last ? "perplexity is known of the unedited model alone" : "perplexity was not measured");
