@@ -89,7 +89,8 @@ static int make_head(er_text *out, const er_packing *p, const char *run, er_hash
         return code;
     }
     er_hash_text(text, content);
-    json_t *head = json_pack("{s:i, s:s, s:s, s:o}", "bundle", ER_BUNDLE_VERSION, "run", run, "content", text, "files", files);
+    json_t *head = json_pack("{s:i, s:s, s:s, s:o}", "bundle", ER_BUNDLE_VERSION, "run", run, "content", text, "files",
+                             files);
     char *json = head ? json_dumps(head, JSON_INDENT(1)) : NULL;
     code = json ? er_text_format(out, err, "%s\n", json) : er_fail(err, ER_E_MEMORY, "out of memory");
     free(json);

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* --- files ------------------------------------------------------------------------------------------------- */
+/* --- files ------------------------------------------------------------------------------------------------------- */
 
 static int add_item(er_packing *p, const char *name, const char *path, er_err *err)
 {
@@ -65,7 +65,8 @@ static int check_hash(const er_packing *p, const json_t *stored, const er_hash *
 {
     er_hash then;
     const char *text = json_string_value(stored);
-    if (!text || er_hash_parse(&then, text)) return er_fail(err, ER_E_FORMAT, "%s/inputs.json: a hash is missing", p->folder);
+    if (!text || er_hash_parse(&then, text))
+        return er_fail(err, ER_E_FORMAT, "%s/inputs.json: a hash is missing", p->folder);
     return er_hash_equal(&then, now) ? 0 : er_fail(err, ER_E_MISMATCH, "%s has changed since the run was made", path);
 }
 
@@ -169,7 +170,10 @@ static int add_stats(er_packing *p, er_err *err)
     return code;
 }
 
-static int by_name(const void *a, const void *b) { return strcmp(((const er_packed *)a)->name, ((const er_packed *)b)->name); }
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const er_packed *)a)->name, ((const er_packed *)b)->name);
+}
 
 int er_packing_fill(er_packing *p, const er_bundle_options *options, er_err *err)
 {

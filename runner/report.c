@@ -297,6 +297,7 @@ static void document(er_doc *d, er_report *r)
     stability_parts(d, &w);
     er_part_protocol(d, r);
     edit_parts(d, &w);
+    er_part_change(d, r);
     er_part_precision(d, r);
     er_part_guards(d, r);
     er_part_failed(d, r);

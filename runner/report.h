@@ -14,12 +14,12 @@
 int er_report_write(const char *folder, er_err *err);
 
 /* Comparison of several runs: one table (md) appended to *out, a row per run: method, edits, scores at the end; below
- * it what differs in protocol and inputs, the spread over seeds, where each breaks, and a row per run and moment. Reads each
- * run's summary.json, events and resolved job; an unreadable summary is an error, no run at all is ER_E_USAGE. */
+ * it what differs in protocol and inputs, the spread over seeds, where each breaks, and a row per run and moment. Reads
+ * each run's summary.json, events and resolved job; an unreadable summary is an error, no run at all is ER_E_USAGE. */
 struct er_text;
 int er_report_compare(struct er_text *out, const char *const *folders, int64_t count, er_err *err);
-/* The same as TO/compare.html and TO/compare.md, with curves of all runs against the number of edits, which are TO/compare.png
- * as one picture and TO/compare.csv as numbers. */
+/* The same as TO/compare.html and TO/compare.md, with curves of all runs against the number of edits, which are
+ * TO/compare.png as one picture and TO/compare.csv as numbers. */
 int er_report_compare_write(const char *to, const char *const *folders, int64_t count, er_err *err);
 
 #endif

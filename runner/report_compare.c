@@ -141,8 +141,8 @@ static void differences(er_doc *d, const er_report *runs, int64_t count)
 /* --- both files -------------------------------------------------------------------------------------------------- */
 
 static const char caption[] =
-    "One curve per run. Scores are those of the sample that is followed over all moments. At the perplexity a ring marks "
-    "where a run breaks, a dashed line the edit at which its first guard was beyond its limit.";
+    "One curve per run. Scores are those of the sample that is followed over all moments. At the perplexity a ring "
+    "marks where a run breaks, a dashed line the edit at which its first guard was beyond its limit.";
 
 /* Runs and their courses. */
 typedef struct comparison {
@@ -175,8 +175,8 @@ static void close_runs(comparison *c)
     er_free(c->runs);
 }
 
-/* The picture as bytes of a PNG, or as <svg>; empty where there is nothing to draw. After a failure, which *why names, the
- * numbers in the tables have to do. */
+/* The picture as bytes of a PNG, or as <svg>; empty where there is nothing to draw. After a failure, which *why names,
+ * the numbers in the tables have to do. */
 static void draw(er_doc *d, const comparison *c, int png, er_text *out, er_err *why)
 {
     er_pen p = {ER_TEXT_INIT, d->code, d->err};
@@ -196,7 +196,7 @@ static void tables(er_doc *d, const comparison *c)
     er_doc_table_end(d);
     for (int64_t i = 0; i < c->count; i++)
         if (c->runs[i].unfinished)
-            er_doc_item(d, "%s has not ended: its scores come with its end.", c->runs[i].name);
+            er_doc_item(d, "%s has not ended: its figures are those so far.", c->runs[i].name);
     differences(d, c->runs, c->count);
     er_part_spread(d, c->runs, c->count);
     er_course_part(d, c->courses, c->count);

@@ -28,6 +28,9 @@ static void take_scores(er_course_row *row, const er_report *r)
         row->value[ER_COURSE_EFF_ACC + g] = er_report_score(r, row->moment, name, "accuracy", "mean");
         row->error[g] = er_report_score(r, row->moment, name, "success", "stderr");
     }
+    double same = er_report_score(r, row->moment, "neighborhood", "agreement", "mean");
+    if (!isfinite(same)) same = er_report_score(r, row->moment, "locality", "agreement", "mean");
+    row->value[ER_COURSE_SAME] = same;
     double n = er_report_score(r, row->moment, "rewrite", "accuracy", "n");
     row->cases = isfinite(n) ? (int64_t)n : 0;
 }

@@ -10,8 +10,9 @@
 enum er_course_figure {
     ER_COURSE_EFF, ER_COURSE_GEN, ER_COURSE_SPE,             /* success, mean over the cases scored at that moment */
     ER_COURSE_EFF_ACC, ER_COURSE_GEN_ACC, ER_COURSE_SPE_ACC, /* accuracy */
+    ER_COURSE_SAME, /* first choices on neighbours (else on locality prompts) that are the unedited model's */
     ER_COURSE_PERPLEXITY, ER_COURSE_AGREEMENT, ER_COURSE_KL, /* drift; nats */
-    ER_COURSE_UPDATE, ER_COURSE_TOTAL, /* norm of the last batch's and of all updates against the matrix, largest layer */
+    ER_COURSE_UPDATE, ER_COURSE_TOTAL, /* norms of the last batch's and of all updates against the matrix, the largest */
     ER_COURSE_USED,                    /* keys in the history over the rank of the space they live in, fullest layer */
     ER_COURSE_NEWEST, ER_COURSE_OLDEST, /* rewrite success of the youngest and of the oldest edits of the sample */
     ER_COURSE_FIGURES
@@ -52,9 +53,9 @@ void er_course_part(er_doc *d, const er_course *courses, int64_t count);
 /* run,method,moment,edits,cases,... of every row; empty cells where there is no figure. */
 int er_course_csv(er_text *out, const er_course *courses, int64_t count, er_err *err);
 
-/* report_course_plot.c. A gnuplot script with one panel per figure and one curve per run: scores, drift, norms, capacity,
- * retention by age; panels that no run has data for are left out. png: for a terminal of pixels, else svg. Nothing where
- * no run has two moments. Behind ER_COURSE_DRAWN runs the rest is left out. */
+/* report_course_plot.c. A gnuplot script with one panel per figure and one curve per run: scores, retention by age,
+ * drift, norms, capacity; panels that no run has data for are left out. png: for a terminal of pixels, else svg. Nothing
+ * where no run has two moments. Behind ER_COURSE_DRAWN runs the rest is left out. */
 enum { ER_COURSE_DRAWN = 24 };
 void er_course_plot(er_pen *p, const er_course *courses, int64_t count, int png);
 

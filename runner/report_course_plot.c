@@ -6,7 +6,7 @@
 
 #include <math.h>
 
-enum { AGES = ER_COURSE_FIGURES, MOST_PANELS = 9, ACROSS = 3 };
+enum { AGES = ER_COURSE_FIGURES, MOST_PANELS = 13, ACROSS = 3 };
 
 /* axes: of y; the perplexity has its own. scale: the figure is drawn times that. */
 static const struct {
@@ -17,17 +17,21 @@ static const struct {
     {ER_COURSE_EFF, "Eff: edited prompts, %", "set yrange [0:105]", 100},
     {ER_COURSE_GEN, "Gen: paraphrases, %", "set yrange [0:105]", 100},
     {ER_COURSE_SPE, "Spe: neighbours, %", "set yrange [0:105]", 100},
+    {ER_COURSE_SAME, "Same: neighbours as unedited, %", "set yrange [0:105]", 100}, /* where there is no Spe */
+    {ER_COURSE_EFF_ACC, "EffAcc: answers of edited prompts, %", "set yrange [0:105]", 100},
+    {ER_COURSE_GEN_ACC, "GenAcc: answers of paraphrases, %", "set yrange [0:105]", 100},
+    {AGES, "Eff at the last moment by age, %", "set yrange [0:105]", 100},
     {ER_COURSE_PERPLEXITY, "Held-out perplexity", NULL, 1},
     {ER_COURSE_AGREEMENT, "Answers that stay, %", "set yrange [0:105]", 100},
     {ER_COURSE_KL, "Divergence of the answers, nats", "set yrange [0:*]", 1},
+    {ER_COURSE_UPDATE, "Last update against the matrix, %", "set yrange [0:*]", 100},
     {ER_COURSE_TOTAL, "All updates against the matrix, %", "set yrange [0:*]", 100},
     {ER_COURSE_USED, "Capacity used: keys over rank, %", "set yrange [0:*]", 100},
-    {AGES, "Eff at the last moment by age, %", "set yrange [0:105]", 100},
 };
 
 /* --- data -------------------------------------------------------------------------------------------------------- */
 
-static int is_score(int figure) { return figure <= ER_COURSE_SPE_ACC; }
+static int is_score(int figure) { return figure <= ER_COURSE_SAME; }
 
 /* $rI: edits, then a column per panel; rows of the whole data set are no part of the sample's curve. */
 static void course_data(er_pen *p, const er_course *c, int64_t i, int *rows)
@@ -38,7 +42,8 @@ static void course_data(er_pen *p, const er_course *c, int64_t i, int *rows)
         er_pen_say(p, "%lld", (long long)row->edits);
         for (int n = 0; n < MOST_PANELS; n++) {
             const int f = panels[n].figure;
-            const double x = f == AGES || (is_score(f) && row->repeated) ? (double)NAN : row->value[f];
+            const int left_out = f == AGES || (is_score(f) && row->repeated);
+            const double x = left_out ? (double)NAN : row->value[f];
             er_figure_value(p, panels[n].scale * x);
             rows[n] += isfinite(x);
         }
@@ -95,10 +100,13 @@ static void perplexity_axes(er_pen *p, const er_course *courses, int64_t count)
             if (isfinite(x)) least = fmin(least, x), most = fmax(most, x);
         }
     }
-    er_pen_say(p, "set logscale y\nset format y '%%g'\nset yrange [%.7g:%.7g]\n", least / 1.2, most * 1.3);
-    if (most > 300 * least) return;
+    const int wide = most > 300 * least;
+    er_pen_say(p, "set logscale y\nset format y '%s'\nset yrange [%.7g:%.7g]\n", wide ? "%.0e" : "%g", least / 1.2,
+               most * 1.3);
+    if (wide) return;
     er_pen_say(p, "set ytics (1");
-    for (double tens = 1; tens < 2 * most && tens < 1e12; tens *= 10) er_pen_say(p, ",%g,%g,%g", 2 * tens, 5 * tens, 10 * tens);
+    for (double tens = 1; tens < 2 * most && tens < 1e12; tens *= 10)
+        er_pen_say(p, ",%g,%g,%g", 2 * tens, 5 * tens, 10 * tens);
     er_pen_say(p, ")\n");
 }
 
@@ -160,11 +168,11 @@ static void begin(er_pen *p, const er_course *courses, int64_t count, int rows, 
         if (courses[i].count && courses[i].rows[courses[i].count - 1].edits > edits)
             edits = courses[i].rows[courses[i].count - 1].edits;
     if (png) er_pen_say(p, "set terminal pngcairo size 1500,%.0f noenhanced font 'Sans,13'\n", whole);
-    else er_pen_say(p, "set terminal svg size 900,%.0f dynamic rounded noenhanced font 'Helvetica,Arial,sans-serif,10'\n",
-                    whole);
+    else er_pen_say(p, "set terminal svg size 900,%.0f dynamic rounded noenhanced "
+                    "font 'Helvetica,Arial,sans-serif,10'\n", whole);
     er_figure_style(p);
     er_pen_say(p, "set format x '%%.0f'\nset xrange [%.7g:%.7g]\n", -0.02 * (double)edits, 1.02 * (double)edits);
-    er_pen_say(p, "set multiplot layout %d,%d margins 0.048,0.99,%.4f,%.4f spacing 0.05,%.4f\n", rows, ACROSS,
+    er_pen_say(p, "set multiplot layout %d,%d margins 0.055,0.99,%.4f,%.4f spacing 0.05,%.4f\n", rows, ACROSS,
                0.19 * each / whole, 1 - (head + 0.1 * each) / whole, 0.34 * each / whole);
 }
 
@@ -177,9 +185,13 @@ void er_course_plot(er_pen *p, const er_course *courses, int64_t count, int png)
         int rows[MOST_PANELS] = {0};
         course_data(&data, &courses[i], i, rows);
         break_data(&data, &courses[i], i);
-        rows[MOST_PANELS - 1] = age_data(&data, &courses[i], i);
+        const int ages = age_data(&data, &courses[i], i);
+        for (int n = 0; n < MOST_PANELS; n++)
+            if (panels[n].figure == AGES) rows[n] = ages;
         for (int n = 0; n < MOST_PANELS; n++) most[n] = rows[n] > most[n] ? rows[n] : most[n];
     }
+    for (int n = 1; n < MOST_PANELS; n++)
+        if (panels[n].figure == ER_COURSE_SAME && most[n - 1] > 1) most[n] = 0;
     for (int n = 0; n < MOST_PANELS; n++) drawn += most[n] > 1;
     p->code = data.code;
     if (drawn) {

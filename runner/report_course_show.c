@@ -12,6 +12,7 @@ static const struct {
 } figures[ER_COURSE_FIGURES] = {
     {"eff", "Eff", 1, 1},           {"gen", "Gen", 1, 1},           {"spe", "Spe", 1, 1},
     {"eff_acc", "EffAcc", 1, 1},    {"gen_acc", "GenAcc", 1, 1},    {"spe_acc", "SpeAcc", 1, 1},
+    {"same", "Same", 1, 1},
     {"perplexity", "perplexity", 0, 4}, {"agreement", "answers that stay", 1, 1}, {"kl", "divergence", 0, 3},
     {"update_norm", "update", 1, 1}, {"total_norm", "all updates", 1, 1}, {"capacity", "capacity used", 1, 1},
     {"eff_newest", "Eff, newest", 1, 1}, {"eff_oldest", "Eff, oldest", 1, 1},
@@ -34,8 +35,10 @@ static void say_break(er_pen *p, const er_course *c)
         const double x = now->value[ER_COURSE_PERPLEXITY];
         while (!then->drift) then--; /* the first row has it */
         er_pen_say(p, "breaks at edit %lld: ", (long long)now->edits);
-        if (isfinite(x)) er_pen_say(p, "perplexity %.4g, %.3g times the %.4g of the unedited model", x, x / start, start);
-        else er_pen_say(p, "perplexity is no number, the unedited model's is %.4g", start);
+        if (isfinite(x))
+            er_pen_say(p, "perplexity %.4g, %.3g times the %.4g of the unedited model", x, x / start, start);
+        else
+            er_pen_say(p, "perplexity is no number, the unedited model's is %.4g", start);
         er_pen_say(p, " (%.4g at %lld, the moment before)", then->value[ER_COURSE_PERPLEXITY], (long long)then->edits);
         return;
     }
@@ -45,10 +48,10 @@ static void say_break(er_pen *p, const er_course *c)
         er_pen_say(p, "does not break in %lld edits: perplexity %.4g, %.3g times the %.4g of the unedited model",
                    (long long)last->edits, last->value[ER_COURSE_PERPLEXITY], last->value[ER_COURSE_PERPLEXITY] / start,
                    start);
-    else if (c->guard)
+    else if (c->guard && !last)
         er_pen_say(p, "breaks at edit %lld by its first guard: perplexity was not measured", (long long)c->guard_edit);
     else
-        er_pen_say(p, "perplexity was not measured");
+        er_pen_say(p, last ? "perplexity is known of the unedited model alone" : "perplexity was not measured");
 }
 
 static void say_guard(er_pen *p, const er_course *c)
@@ -57,8 +60,8 @@ static void say_guard(er_pen *p, const er_course *c)
         er_pen_say(p, "; no guard was beyond its limit");
         return;
     }
-    er_pen_say(p, "; first guard: %s at edit %lld (%.3g, limit %.3g)", c->guard, (long long)c->guard_edit, c->guard_value,
-               c->guard_limit);
+    er_pen_say(p, "; first guard: %s at edit %lld (%.3g, limit %.3g)", c->guard, (long long)c->guard_edit,
+               c->guard_value, c->guard_limit);
     if (c->broken < 0) return;
     const long long before = (long long)(c->rows[c->broken].edits - c->guard_edit);
     if (before > 0) er_pen_say(p, ", %lld edit%s before", before, before == 1 ? "" : "s");
@@ -133,15 +136,16 @@ void er_course_part(er_doc *d, const er_course *courses, int64_t count)
         if (!d->code) er_doc_item(d, "%s", p.text.at);
         er_text_free(&p.text);
     }
-    er_doc_say(d, "A run breaks at the first moment at which held-out perplexity is above %.1f times the unedited model's; "
-               "moments are as far apart as drift was measured.", ER_COURSE_BREAK);
+    er_doc_say(d, "A run breaks at the first moment at which held-out perplexity is above %.1f times the unedited "
+               "model's; moments are as far apart as drift was measured.", ER_COURSE_BREAK);
     er_doc_fold(d, "moments as numbers", 1);
     table(d, courses, count);
     er_doc_fold_end(d);
-    er_doc_say(d, "In per cent but for perplexity and divergence (nats). Scores: success and accuracy over the cases of that "
-               "moment, with standard errors. Update and all updates: norm against the matrix, the layer with the "
-               "largest. Capacity used: keys in the history over the rank of the space they live in, the fullest layer. "
-               "Newest, oldest: the youngest and the oldest edits of the moment's sample.");
+    er_doc_say(d, "In per cent but for perplexity and divergence (nats). Scores: success and accuracy over the cases "
+               "of that moment, with standard errors; Same: first choices on neighbours (else on locality prompts) that "
+               "are the unedited model's. Update and all updates: norm against the matrix, the layer with the largest. "
+               "Capacity used: keys in the history over the rank of the space they live in, the fullest layer. Newest, "
+               "oldest: the youngest and the oldest edits of the moment's sample.");
 }
 
 /* --- CSV --------------------------------------------------------------------------------------------------------- */

@@ -110,6 +110,24 @@ static int read_optional(er_report *r, json_t **out, const char *name, er_err *e
     return code ? er_report_note(r, err, "%s is left out: it cannot be read.", name) : 0;
 }
 
+int er_report_each_line(const er_report *r, const char *name, void (*take)(void *context, const json_t *line),
+                        void *context, er_err *err)
+{
+    char *path = NULL, *text = NULL;
+    size_t n = 0;
+    int code = er_path_join(&path, r->folder, name, err);
+    if (!code && er_file_exists(path)) code = er_file_read(&text, &n, path, err);
+    for (const char *at = text, *end; !code && at && (end = memchr(at, '\n', n - (size_t)(at - text))); at = end + 1) {
+        json_t *line = NULL;
+        code = er_json_parse(&line, at, (size_t)(end - at), path, err);
+        if (!code) take(context, line);
+        json_decref(line);
+    }
+    er_free(text);
+    er_free(path);
+    return code;
+}
+
 static int read_job(er_report *r, int quiet, er_err *err)
 {
     char *path = NULL, *text = NULL;

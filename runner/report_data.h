@@ -87,7 +87,7 @@ typedef struct er_report {
 
 /* Not collective. Zeroes *r first; er_report_close is due after success and failure. A summary.json that is absent, no
  * JSON object or of another schema is an error naming it. A run that is still at work (scores.journal, no summary.json)
- * is reported on as it stands, without scores. */
+ * is reported on as it stands; its scores are read where its model and data are there. */
 enum er_report_need {
     ER_REPORT_SUMMARY, /* summary.json, which must be there, and the job; no notes */
     ER_REPORT_EVENTS,  /* events.jsonl, too */
@@ -108,6 +108,11 @@ double er_report_total(const er_report *r, const char *moment); /* scores[moment
 int64_t er_report_edits(const er_report *r, const char *what);  /* edits[what], 0 when absent */
 /* The moment that stands for the whole run: at_end, else the last one in the file; NULL when there is none. */
 const char *er_report_last_moment(const er_report *r);
+
+/* Each line of a small file of JSON lines in the run's folder; a file that is not there has none. ER_E_FORMAT and the like for
+ * a line that is no JSON. */
+int er_report_each_line(const er_report *r, const char *name, void (*take)(void *context, const json_t *line),
+                        void *context, er_err *err);
 
 /* report_options.c: reads the resolved job's keys into r->options. */
 int er_report_read_options(er_report *r, er_err *err);

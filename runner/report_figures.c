@@ -23,8 +23,8 @@ void er_figure_style(er_pen *p)
 
 void er_figure_begin(er_pen *p, int width, int height)
 {
-    er_pen_say(p, "set terminal svg size %d,%d dynamic rounded noenhanced font 'Helvetica,Arial,sans-serif,12'\n", width,
-               height);
+    er_pen_say(p, "set terminal svg size %d,%d dynamic rounded noenhanced font 'Helvetica,Arial,sans-serif,12'\n",
+               width, height);
     er_figure_style(p);
 }
 
@@ -334,7 +334,7 @@ void er_figure_word(char out[33], const char *name)
     size_t n = 0;
     for (; name[n] && n < 32; n++) {
         char c = name[n];
-        int good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == ' ';
+        int good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("_- ", c);
         out[n] = good ? c : '.';
     }
     out[n] = 0;

@@ -69,3 +69,52 @@ void er_part_spectra(er_doc *d, const er_report *r)
     }
     er_doc_table_end(d);
 }
+
+/* --- what editing did to them ------------------------------------------------------------------------------------ */
+
+static double figure(const json_t *line, const char *of, const char *what)
+{
+    const json_t *v = json_object_get(json_object_get(line, of), what);
+    return json_is_number(v) ? json_number_value(v) : (double)NAN;
+}
+
+static void change_heads(er_doc *d)
+{
+    static const char *const heads[] = {"layer", "matrix", "sigma of W0", "stable rank", "sigma of W", "stable rank",
+                                        "sigma of W - W0", "stable rank", "its sigma against W0's"};
+    er_doc_section(d, "change", "Spectra of the edited matrices");
+    er_doc_table(d, "rlrrrrrrr");
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) er_doc_cell(d, "%s", heads[i]);
+}
+
+typedef struct changes {
+    er_doc *d;
+    int64_t count;
+} changes;
+
+static void change_row(void *context, const json_t *line)
+{
+    static const char *const parts[] = {"clean", "edited", "update"};
+    changes *c = context;
+    const char *name = json_string_value(json_object_get(line, "matrix"));
+    if (!c->count++) change_heads(c->d);
+    er_doc_cell(c->d, "%lld", (long long)json_integer_value(json_object_get(line, "layer")));
+    er_doc_cell(c->d, "%s", name ? name : "?");
+    for (int i = 0; i < 3; i++) {
+        er_doc_number(c->d, figure(line, parts[i], "sigma"), 'g', 4);
+        er_doc_number(c->d, figure(line, parts[i], "stable_rank"), 'g', 4);
+    }
+    er_doc_number(c->d, figure(line, "update", "sigma") / figure(line, "clean", "sigma"), 'g', 3);
+}
+
+void er_part_change(er_doc *d, const er_report *r)
+{
+    changes c = {d, 0};
+    if (d->code) return;
+    int code = er_report_each_line(r, "spectra.jsonl", change_row, &c, d->err);
+    if (!d->code) d->code = code;
+    if (!c.count) return;
+    er_doc_table_end(d);
+    er_doc_say(d, "Sigma: the largest singular value. Stable rank: squared Frobenius norm over squared sigma, how many "
+               "directions carry the matrix. An update whose sigma passes W0's rules what the matrix does.");
+}

@@ -41,8 +41,8 @@ int64_t er_report_edits_after(const er_report *r, int64_t batch);
  * largest over layers; keys in the history over the rank of the space they live in, the fullest layer. NAN: none. */
 void er_report_norms_at(const er_report *r, int64_t edits, double *update, double *total, double *used);
 
-/* Pieces of scripts: terminal and style of a picture, the style alone; a panel's titles; " 1.5" or " NaN"; the i-th of n
- * colours; a text's letters, digits, "_", "-" and spaces, "." for the rest (scripts can start programs). */
+/* Pieces of scripts: terminal and style of a picture, the style alone; a panel's titles; " 1.5" or " NaN"; the i-th of
+ * n colours; a text's letters, digits, "_", "-" and spaces, "." for the rest (scripts can start programs). */
 void er_figure_begin(er_pen *p, int width, int height);
 void er_figure_style(er_pen *p);
 void er_figure_word(char out[33], const char *text);
@@ -64,6 +64,7 @@ void er_part_ages(er_doc *d, const er_report *r);
 void er_part_losses(er_doc *d, const er_report *r);
 void er_part_layers(er_doc *d, const er_report *r);
 void er_part_spectra(er_doc *d, const er_report *r);
+void er_part_change(er_doc *d, const er_report *r);    /* nothing without spectra.jsonl */
 void er_part_precision(er_doc *d, const er_report *r); /* nothing without precision.jsonl */
 void er_part_phases(er_doc *d, const er_report *r);
 void er_part_memory(er_doc *d, const er_report *r); /* of ranks; nothing without lines of it */

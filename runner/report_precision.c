@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The report's section on precision.jsonl, where a run has one. */
-#include "base/file.h"
-#include "base/json.h"
-#include "base/memory.h"
 #include "runner/report_parts.h"
 
 #include <stdio.h>
@@ -60,23 +57,20 @@ static void table(er_doc *d, const sums *all, int64_t count)
     er_doc_table_end(d);
 }
 
+typedef struct measured {
+    sums all[ER_REPORT_LAYERS];
+    int64_t count;
+} measured;
+
+static void take(void *context, const json_t *line)
+{
+    measured *m = context;
+    add_line(m->all, &m->count, line);
+}
+
 void er_part_precision(er_doc *d, const er_report *r)
 {
-    sums all[ER_REPORT_LAYERS];
-    char *path = NULL, *text = NULL;
-    size_t n = 0;
-    int64_t count = 0;
-    if (d->code) return;
-    int code = er_path_join(&path, r->folder, "precision.jsonl", d->err);
-    if (!code && er_file_exists(path)) code = er_file_read(&text, &n, path, d->err);
-    for (const char *at = text, *end; !code && at && (end = memchr(at, '\n', n - (size_t)(at - text))); at = end + 1) {
-        json_t *line = NULL;
-        code = er_json_parse(&line, at, (size_t)(end - at), path, d->err);
-        if (!code) add_line(all, &count, line);
-        json_decref(line);
-    }
-    er_free(text);
-    er_free(path);
-    d->code = code;
-    if (count) table(d, all, count);
+    measured m = {.count = 0};
+    if (!d->code) d->code = er_report_each_line(r, "precision.jsonl", take, &m, d->err);
+    if (!d->code && m.count) table(d, m.all, m.count);
 }

@@ -223,8 +223,8 @@ static void stability_row(er_doc *d, const er_report *r, int64_t edits, const js
 
 void er_part_stability(er_doc *d, const er_report *r)
 {
-    static const char *const heads[] = {"edits", "perplexity", "answers that stay", "divergence", "update", "all updates",
-                                        "saturation", "kept by P", "shift", "p reached", "p after", "capacity used"};
+    static const char *const heads[] = {"edits", "perplexity", "answers that stay", "divergence", "update",
+                                        "all updates", "saturation", "kept by P", "shift", "p reached", "p after", "capacity used"};
     const char *moment;
     json_t *in;
     int64_t last = -1;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A run that has not ended: what its files hold already, in the place of summary.json. Scores are not among it: they are
- * kept by hash in the journal and come out at the end. */
+/* A run that has not ended: what its files hold already, in the place of summary.json. Scores are kept by hash in the
+ * journal: model and data must be there to read them. */
 #include "runner/report_data.h"
 
 #include "base/file.h"
+#include "runner/run.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,21 @@ static int read_drift(json_t *moments, const er_report *r, er_err *err)
     return code;
 }
 
+/* Moments that are scored; a note where they cannot be read. */
+static int read_scores(er_report *r, er_err *err)
+{
+    er_text text = ER_TEXT_INIT;
+    er_err why = ER_ERR_INIT;
+    json_t *scores = NULL;
+    int code = er_run_so_far(&text, r->folder, &why);
+    if (!code) code = er_json_parse(&scores, text.at, text.length, "scores", &why);
+    er_text_free(&text);
+    int failed = !code && json_object_update(r->summary, scores);
+    json_decref(scores);
+    if (code == ER_E_MEMORY || failed) return er_fail(err, ER_E_MEMORY, "out of memory");
+    return code ? er_report_note(r, err, "Its scores cannot be read: %s.", why.text) : 0;
+}
+
 int er_report_unfinished(er_report *r, er_err *err)
 {
     json_int_t failed = 0, batch = whole_option(r, "edit.batch"), count = whole_option(r, "data.count");
@@ -46,13 +62,15 @@ int er_report_unfinished(er_report *r, er_err *err)
         r->summary = json_pack("{s:i, s:s, s:{s:I, s:I, s:I}, s:{s:s, s:I, s:I}, s:{}, s:O}", "schema", 1, "method",
                                er_report_option_of(r, "editor.method", "?"), "edits", "requested", count, "applied",
                                (json_int_t)r->target_count - failed, "failed", failed, "protocol", "mode",
-                               er_report_option_of(r, "edit.mode", "?"), "batch", batch, "count", count, "scores", "guards",
-                               r->guards);
+                               er_report_option_of(r, "edit.mode", "?"), "batch", batch, "count", count, "scores",
+                               "guards", r->guards);
         if (!r->summary) code = er_fail(err, ER_E_MEMORY, "out of memory");
     }
     if (!code && any && json_object_set_new(r->summary, "drift", json_pack("{s:O}", "moments", moments)))
         code = er_fail(err, ER_E_MEMORY, "out of memory");
     json_decref(moments);
-    return code ? code : er_report_note(r, err, "The run has not ended: %lld of its %lld edits are made, and its scores come "
-                                        "with its end.", (long long)r->target_count, (long long)count);
+    ER_TRY(code);
+    ER_TRY(er_report_note(r, err, "The run has not ended: %lld of its %lld edits are made.", (long long)r->target_count,
+                          (long long)count));
+    return read_scores(r, err);
 }

@@ -156,6 +156,10 @@ typedef struct er_run_options {
  * FOLDER/eval/<moment>.jsonl (not with `data`). The folder may belong to a run at work. */
 int er_run_eval(er_world *w, const char *folder, int64_t at, const char *data, const er_run_options *options,
                 er_err *err);
+/* Not collective. Appends {"scores", "retention"} of summary.json for a run that has not ended: the moments whose cases
+ * are all scored, from the ledger's heads and the journal. Opens model and data; writes nothing; the run may be at
+ * work. */
+int er_run_so_far(er_text *out, const char *folder, er_err *err);
 /* The whole of `errata run`. *failed: edits that failed. */
 int er_run_job(er_world *w, const char *path, const char *const *sets, size_t set_count,
                const er_run_options *options, int64_t *failed, er_err *err);

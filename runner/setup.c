@@ -69,8 +69,8 @@ static int check_supported(const er_setup *s, er_err *err)
         return er_fail(err, ER_E_UNSUPPORTED, "run.shards: not with stabilisers, and not with methods of several passes "
                        "yet; expected 1");
     if (s->editor->train && j->precision.optimizer != ER_JOB_FP32)
-        return er_fail(err, ER_E_UNSUPPORTED, "precision.optimizer: '%s', but %s trains weights and not targets, and it "
-                       "holds them and Adam's state in fp32; expected fp32 (precision.update rounds what it leaves)",
+        return er_fail(err, ER_E_UNSUPPORTED, "precision.optimizer: '%s', but %s trains weights and not targets, and "
+                       "it holds them and Adam's state in fp32; expected fp32 (precision.update rounds what it leaves)",
                        j->precision.optimizer == ER_JOB_BF16 ? "bf16" : "fp16", s->editor->name);
     return 0;
 }

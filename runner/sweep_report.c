@@ -182,14 +182,32 @@ static int any_rungs(const er_table *t)
     return 0;
 }
 
+/* Scores beside those of the pictures: the exact answer, how far the probability of the new answer is above the old
+ * one's, first choices on neighbours that are still the unedited model's. */
+enum { MORE = 3 };
+static const char *const more[2][MORE] = {
+    {"at_end.rewrite.accuracy", "at_end.rewrite.magnitude", "at_end.neighborhood.agreement"},
+    {"at_edit.rewrite.accuracy", "at_edit.rewrite.magnitude", "at_edit.neighborhood.agreement"}};
+static const char *const more_titles[MORE] = {"EffAcc", "p(new) - p(true)", "as unedited"};
+
+/* What a column shows: at the end where any point has it, else after the edit; NULL: no point has it. */
+static const char *more_name(const er_table *t, int m)
+{
+    for (int moment = 0; moment < 2; moment++)
+        for (int64_t p = 0; p < t->count; p++)
+            if (isfinite(er_point_number(&t->points[p], more[moment][m]))) return more[moment][m];
+    return NULL;
+}
+
 static void points(writing *w)
 {
     static const char *const titles[ER_SWEEP_METRICS] = {"objective", "Eff", "Gen", "Spe"};
     const er_table *t = w->t;
-    const char *names[ER_SWEEP_METRICS];
+    const char *names[ER_SWEEP_METRICS], *extra[MORE];
     er_text align = ER_TEXT_INIT;
     er_doc *d = &w->d;
     er_sweep_metrics(names, t);
+    for (int m = 0; m < MORE; m++) extra[m] = more_name(t, m);
     er_doc_section(d, "points", "All points");
     er_doc_say(d, "Every score stands in points.csv; each point's own report in points/NAME/run.%s",
                any_rungs(t) ? " Points that halving left behind show the scores of their last rung, on fewer facts."
@@ -197,6 +215,7 @@ static void points(writing *w)
     int code = er_text_add(&align, "rrl", d->err);
     for (int64_t k = 0; !code && k < t->key_count; k++) code = er_text_add(&align, "r", d->err);
     for (int m = 0; !code && m < ER_SWEEP_METRICS; m++) code = names[m] ? er_text_add(&align, "r", d->err) : 0;
+    for (int m = 0; !code && m < MORE; m++) code = extra[m] ? er_text_add(&align, "r", d->err) : 0;
     if (!code) code = er_text_add(&align, "r", d->err);
     if (code) {
         d->code = d->code ? d->code : code;
@@ -210,6 +229,8 @@ static void points(writing *w)
     for (int64_t k = 0; k < t->key_count; k++) er_doc_cell(d, "%s", t->keys[k]);
     for (int m = 0; m < ER_SWEEP_METRICS; m++)
         if (names[m]) er_doc_cell(d, "%s", titles[m]);
+    for (int m = 0; m < MORE; m++)
+        if (extra[m]) er_doc_cell(d, "%s", more_titles[m]);
     er_doc_cell(d, "%s", "failed edits");
     for (int64_t p = 0; p < t->count; p++) {
         double failed = er_point_number(&t->points[p], "failed_edits");
@@ -219,6 +240,8 @@ static void points(writing *w)
         for (int64_t k = 0; k < t->key_count; k++) er_doc_cell(d, "%s", er_table_value(t, p, t->keys[k]));
         for (int m = 0; m < ER_SWEEP_METRICS; m++)
             if (names[m]) number_cell(d, er_point_number(&t->points[p], names[m]));
+        for (int m = 0; m < MORE; m++)
+            if (extra[m]) number_cell(d, er_point_number(&t->points[p], extra[m]));
         if (isfinite(failed)) er_doc_cell(d, "%.0f", failed);
         else er_doc_cell(d, "%s", "");
     }
@@ -251,7 +274,8 @@ static void seeds(writing *w)
         if (t->points[p].state != ER_POINT_DONE || !run) continue;
         code = er_point_folder(&folder, t->out, t->points[p].name, w->d.err);
         if (!code) code = er_path_join(&path, folder, run, w->d.err);
-        if (!code && er_report_open(&runs[opened], path, ER_REPORT_SUMMARY, &why)) er_report_close(&runs[opened]); /* moved away */
+        if (!code && er_report_open(&runs[opened], path, ER_REPORT_SUMMARY, &why))
+            er_report_close(&runs[opened]); /* moved away */
         else if (!code) runs[opened].name = t->points[p].name, opened++;
         er_free(folder);
         er_free(path);

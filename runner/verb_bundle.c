@@ -7,7 +7,7 @@
 
 static const er_flag flags[] = {
     {"to", "FILE", "the archive; default: NAME-HASH.tar in the working folder"},
-    {"with-data", NULL, "the data file goes in, too (with case ids, held-out text and reference texts), not its hash alone"},
+    {"with-data", NULL, "the data file goes in, too (case ids, held-out and reference texts likewise), not its hash alone"},
     {"with-corpus", NULL, "the corpus file behind the statistics goes in, too"},
     {"with-stats", NULL, "the statistics that the run used go in, too, not their hashes alone"},
     {0},

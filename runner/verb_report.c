@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/log.h"
 #include "base/text.h"
+#include "runner/change.h"
 #include "runner/report.h"
 #include "runner/verbs.h"
 
 #include <stdio.h>
 
 static const er_flag flags[] = {
-    {"to", "FOLDER", "write compare.html, .md, .csv and .png of all runs there: curves, where they break, spread over seeds"},
+    {"to", "FOLDER", "write compare.html, .md, .csv and .png there: curves of all runs, where they break, spread"},
+    {"spectra", NULL, "first measure what editing did to the singular values of the edited matrices (spectra.jsonl)"},
     {0},
 };
 
@@ -16,6 +18,7 @@ static int call(er_world *w, const er_args *args, int *exit_code, er_err *err)
     er_text table = ER_TEXT_INIT;
     (void)w, (void)exit_code;
     for (int i = 0; i < args->count; i++) {
+        if (er_args_get(args, "spectra")) ER_TRY(er_change_write(args->at[i], err));
         ER_TRY(er_report_write(args->at[i], err));
         er_log(ER_LOG_INFO, "report: %s/report.html", args->at[i]);
     }

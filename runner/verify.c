@@ -28,8 +28,8 @@ static int job_path(char **out, const er_verifying *v, er_err *err)
     return er_path_join(out, v->folder, "job.resolved.yaml", err);
 }
 
-/* Corpus and held-out text. Where the job has one file for both they stay one: the texts behind the statistics' documents
- * are meant, and the bundle has it once. */
+/* Corpus and held-out text. Where the job has one file for both they stay one: the texts behind the statistics'
+ * documents are meant, and the bundle has it once. */
 static int set_texts(er_verifying *v, const er_job *j, er_err *err)
 {
     const int one = er_drift_is_corpus(j);

@@ -166,6 +166,34 @@ grep -q '| alphaedit | 3 | at_end |' "$work/out" || fail "the spread is not over
 run diff $(ls -d "$work"/now/job-* | head -n 2); says "job.resolved.yaml: "; says "shuffle: "
 run diff $(ls -d "$work"/now/job-* | head -n 1) $(ls -d "$work"/now/job-* | head -n 1); says "no difference"
 
+# --- a run that was killed is reported on as it stands: the moments that are scored have the figures of the whole run
+fresh
+rm -f "$work/points"
+ERRATA_FAULT_LOG=$work/points expect 0 run "$job"
+expect 0 report --to "$work/beside" "$(folder)"
+row=$(grep '^| alphaedit | after_2 | 2 | 2 |' "$work/beside/compare.md") || fail "the whole run has no row of after_2"
+grep -q ',alphaedit,at_end,4,4,' "$work/beside/compare.csv" || fail "the whole run has no line of at_end"
+if [ -s "$work/points" ]; then
+    fresh
+    ERRATA_FAULT=$(($(wc -l <"$work/points") * 3 / 4)) expect 137 run "$job"
+    [ -e "$(folder)/scores.journal" ] && [ ! -e "$(folder)/summary.json" ] || fail "the run ended before it was killed"
+    expect 0 report --to "$work/beside" "$(folder)"
+    [ "$(grep '^| alphaedit | after_2 |' "$work/beside/compare.md")" = "$row" ] || fail "figures of an unfinished run"
+    grep -q 'has not ended' "$work/beside/compare.md" || fail "not said that the run has not ended"
+    grep -q ',at_end,' "$work/beside/compare.csv" && fail "an unfinished run has an end"
+    expect 0 run "$job" # and it goes on
+    expect 0 report --to "$work/beside" "$(folder)"
+    [ "$(grep '^| alphaedit | after_2 |' "$work/beside/compare.md")" = "$row" ] || fail "figures of the continued run"
+fi
+
+# --- spectra of the edited matrices: the norm of the update is that of the events
+expect 0 report --spectra "$(folder)"
+[ "$(wc -l <"$(folder)/spectra.jsonl")" = 2 ] || fail "spectra.jsonl has not one line per matrix"
+grep -q '^## Spectra of the edited matrices' "$(folder)/report.md" || fail "the report has no spectra"
+total=$(grep '"event":"layer"' "$(folder)/events.jsonl" | tail -n 1 | sed 's/.*"total_update_norm":\([0-9.]*\).*/\1/')
+norm=$(tail -n 1 "$(folder)/spectra.jsonl" | sed 's/.*"update":{"norm":\([0-9.]*\).*/\1/')
+awk -v a="$total" -v b="$norm" 'BEGIN {exit !(a > 0 && (a - b) ^ 2 < 1e-10 * a ^ 2)}' || fail "norm of all updates: $norm, events say $total"
+
 # --- refusals
 expect 2 run "$job" --set guards.capacity.do=skip; says "expected warn, rollback or stop"
 expect 2 run "$job" --set guards.verify.do=stop; says "no limit"

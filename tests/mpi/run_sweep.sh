@@ -136,6 +136,7 @@ rm "$out"/report.* "$out/points.csv"
 expect 0 sweep report "$out"
 grep -q 'has the largest at_end.rewrite.magnitude' "$out/report.md" || fail "the report names no best point"
 [ "$(wc -l <"$out/points.csv")" = 7 ] || fail "the report writes no table"
+grep -q '| EffAcc | p(new) - p(true) | as unedited | failed edits |' "$out/report.md" || fail "the report's table lacks scores"
 if command -v gnuplot >/dev/null; then
     [ "$(grep -o '<svg' "$out/report.html" | wc -l)" = 1 ] || fail "the report has no heat map"
     grep -q 'Pictures are missing' "$out/report.md" && fail "the report lacks pictures"

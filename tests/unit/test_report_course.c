@@ -19,8 +19,8 @@
 #include <cmocka.h>
 
 static char folder[64];
-static const char *const names[] = {"summary.json", "events.jsonl", "drift.jsonl", "job.resolved.yaml", "scores.journal",
-                                    "compare.md", "compare.html", "compare.csv", "compare.png"};
+static const char *const names[] = {"summary.json", "events.jsonl", "drift.jsonl", "job.resolved.yaml",
+                                    "scores.journal", "compare.md", "compare.html", "compare.csv", "compare.png"};
 
 static void spill(const char *name, const char *text)
 {
@@ -50,7 +50,8 @@ static int teardown(void **state)
 }
 
 /* Six edits, two a batch; perplexity passes 1.5 times its start at 4; a guard of one case at edit 2. */
-#define SCORES(x) "{\"rewrite\":{\"success\":{\"mean\":" x ",\"stderr\":0.1,\"n\":2},\"accuracy\":{\"mean\":0.5,\"n\":2}}}"
+#define SCORES(x) "{\"rewrite\":{\"success\":{\"mean\":" x ","                                                            \
+    "\"stderr\":0.1,\"n\":2},\"accuracy\":{\"mean\":0.5,\"n\":2}}}"
 #define PROTOCOL "\"protocol\":{\"mode\":\"sequential\",\"batch\":2,\"count\":6}"
 static const char summary[] =
     "{\"schema\":1,\"method\":\"alphaedit\",\"edits\":{\"requested\":6,\"applied\":6,\"failed\":0}," PROTOCOL ","
@@ -100,14 +101,17 @@ static void rows_stand_in_order_of_edits(void **state)
     (void)state;
     er_report r;
     er_course c;
+    const double none = (double)NAN;
     spill("summary.json", summary);
     spill("events.jsonl", events);
     read_course(&r, &c);
-    static const struct {
+    const struct {
         const char *moment;
         int64_t edits, cases;
         double eff, perplexity, total, used;
-    } rows[] = {{"before", 0, 2, 0, 20, NAN, NAN}, {"after_2", 2, 0, NAN, 25, 0.1, 0.25}, {"after_4", 4, 2, 0.75, 40, 0.3, 0.5},
+    } rows[] = {{"before", 0, 2, 0, 20, none, none},
+                {"after_2", 2, 0, none, 25, 0.1, 0.25},
+                {"after_4", 4, 2, 0.75, 40, 0.3, 0.5},
                 {"after_6", 6, 2, 0.5, 80, 0.3, 0.5}, {"at_end", 6, 2, 0.25, 80, 0.3, 0.5}};
     assert_int_equal(c.count, 5);
     for (int i = 0; i < 5; i++) {
@@ -149,8 +153,12 @@ static void an_unfinished_run_stands_as_it_is(void **state)
     spill("job.resolved.yaml", "editor: {method: rome}\n");
     spill("drift.jsonl", DRIFT("before", "0", "20") DRIFT("after_2", "2", "null"));
     read_course(&r, &c);
-    says(&c, "7, rome: breaks at edit 2: perplexity is no number, the unedited model's is 20 (20 at 0, the moment before); "
-             "no guard was beyond its limit");
+    says(&c, "7, rome: breaks at edit 2: perplexity is no number, the unedited model's is 20 (20 at 0, the moment "
+             "before); no guard was beyond its limit");
+    end(&r, &c);
+    spill("drift.jsonl", DRIFT("before", "0", "20"));
+    read_course(&r, &c);
+    says(&c, "7, rome: perplexity is known of the unedited model alone; no guard was beyond its limit");
     end(&r, &c);
     spill("drift.jsonl", "");
     read_course(&r, &c);
@@ -180,9 +188,10 @@ static void comparison_has_table_picture_and_csv(void **state)
     assert_int_equal(er_memory_live(), live);
     char *md = slurp("compare.md", &n), *csv = slurp("compare.csv", &n), *html = slurp("compare.html", &n);
     assert_non_null(strstr(md, "- 2, alphaedit: breaks at edit 4: "));
-    assert_non_null(strstr(md, "| alphaedit | after_4 | 4 | 2 | 75.0 ± 10.0 | 50.0 | 40 | 50.0 | 1 | 20.0 | 30.0 | 50.0 | – | – |"));
+    assert_non_null(strstr(md, "| alphaedit | after_4 | 4 | 2 | 75.0 ± 10.0 | 50.0 | 40 | 50.0 | 1 | 20.0 | 30.0 | "
+                               "50.0 | – | – |"));
     assert_null(strstr(md, "| after_2 |")); /* has no scores, and nothing breaks there */
-    assert_non_null(strstr(csv, ",alphaedit,after_2,2,0,,,,,,,,,,25,0.9,0.1,0.1,0.1,0.25,,\n"));
+    assert_non_null(strstr(csv, ",alphaedit,after_2,2,0,,,,,,,,,,,25,0.9,0.1,0.1,0.1,0.25,,\n"));
     er_free(csv);
     er_text svg = ER_TEXT_INIT;
     int drawing = !er_plot_svg(&svg, "set terminal svg\nplot [0:1] x\n", "p", "line", NULL);
