@@ -149,6 +149,9 @@ static void check_matrix(const er_matrix *w, int64_t m)
     ER_ALWAYS(m >= 0 && w->rows >= 0 && w->cols >= 0);
 }
 
+/* Rows per thread below which the work behind products is less than waiting for each other. */
+enum { FEW_ROWS = 4 };
+
 static void run_part(const er_rows_work *work, int64_t part, int64_t parts)
 {
     const int64_t from = work->rows * part / parts, to = work->rows * (part + 1) / parts;
@@ -167,15 +170,17 @@ void er_products(const er_product_call *calls, int count, const er_rows_work *af
         work += (double)calls[i].m * (double)calls[i].w->rows * (double)calls[i].w->cols;
     }
     const int threads = er_kernels_threads(work);
+    const int shared = count && calls[0].m >= FEW_ROWS * threads ? after_count : 0;
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
         const int t = omp_get_thread_num(), parts = omp_get_num_threads();
         for (int i = 0; i < count; i++) k->product(&calls[i], (t + i) % parts, parts, main_thread && t == 0);
-        for (int i = 0; i < after_count; i++) {
+        for (int i = 0; i < shared; i++) {
 #pragma omp barrier
             run_part(&after[i], t, parts);
         }
     }
+    for (int i = shared; i < after_count; i++) run_part(&after[i], 0, 1);
 }
 
 void er_rows_run(const er_rows_work *work, double floats)

@@ -62,6 +62,11 @@ static int wants(const er_pass *p, int64_t layer, int backward)
     return er_tap_at(tap, layer) && (backward ? tap->backward != NULL : tap->forward != NULL);
 }
 
+static int is_watched(const er_pass *p, int64_t layer, enum er_matrix_id matrix, int backward)
+{
+    return wants(p, layer, backward) && (!p->tap->matrices || p->tap->matrices & 1u << matrix);
+}
+
 static int is_shown(const er_pass *p, int64_t layer, int backward)
 {
     return wants(p, layer, backward) && p->view->model->relay && !p->tap->local;
@@ -94,7 +99,7 @@ static int show(const er_pass *p, int64_t layer, enum er_matrix_id matrix, const
 {
     const er_matrix *w = &p->view->layers[layer].matrix[matrix];
     int32_t which = (int32_t)matrix;
-    if (!wants(p, layer, backward) || (p->tap->matrices && !(p->tap->matrices & 1u << matrix))) return 0;
+    if (!is_watched(p, layer, matrix, backward)) return 0;
     if (is_shown(p, layer, backward)) {
         ER_TRY(share_which(p, layer, &which, err));
         ER_TRY(share_rows(p, layer, in, w->cols, err));
@@ -142,8 +147,11 @@ static const char *const matrix_of[ER_MATRIX_COUNT] = {
     [ER_MATRIX_O] = "the attention's output", [ER_MATRIX_GATE] = "the MLP's gate", [ER_MATRIX_UP] = "the MLP's up projection",
     [ER_MATRIX_DOWN] = "the MLP's output"};
 
-/* Whether the result of a product is final: threads may go on from there. */
-static int is_final(const er_pass *p, int64_t layer) { return !wants(p, layer, 0) && p->config->compute == ER_F32; }
+/* Whether what the product gives is the result: threads may go on from there. */
+static int is_final(const er_pass *p, int64_t layer, enum er_matrix_id matrix)
+{
+    return !is_watched(p, layer, matrix, 0) && !p->view->layers[layer].bias[matrix] && p->config->compute == ER_F32;
+}
 
 static void follow(const er_pass *p, const er_rows_work *after, int count)
 {
@@ -155,12 +163,12 @@ int er_pass_map(const er_pass *p, int64_t layer, const er_mapping *maps, int cou
 {
     const er_layer *l = &p->view->layers[layer];
     er_product_call calls[ER_PASS_MAPS] = {{0}};
-    int plain = is_final(p, layer);
+    int plain = 1;
     ER_ALWAYS(count <= ER_PASS_MAPS);
     for (int i = 0; i < count; i++) {
         const er_matrix *w = &l->matrix[maps[i].which];
         calls[i] = (er_product_call){maps[i].out, w->rows, in, w->cols, p->tokens, w, 0};
-        plain &= !l->bias[maps[i].which];
+        plain &= is_final(p, layer, maps[i].which);
     }
     er_products(calls, count, after, plain ? after_count : 0);
     if (plain) return 0;

@@ -35,12 +35,13 @@ static void settle_environment(char **argv)
 #endif
         {"OPENBLAS_NUM_THREADS", "1"},
         {"OMP_WAIT_POLICY", "passive"}, /* spinning threads starve the other ranks of a shared core */
-        {"GOMP_SPINCOUNT", "2000"},     /* but a tenth of a millisecond: most waits are shorter than going to sleep */
         {"HWLOC_COMPONENTS", "-gl"},    /* else hwloc looks for X servers */
         {"OMPI_MCA_mpi_yield_when_idle", "1"},
         {"OMPI_MCA_btl_vader_single_copy_mechanism", "none"}, /* needs a right that containers lack; no faster here */
     };
     if (getenv(guard)) return;
+    /* most waits for another thread are shorter than going to sleep and waking: a moment's spinning first */
+    if (!getenv("OMP_WAIT_POLICY")) setenv("GOMP_SPINCOUNT", "2000", 0);
     /* bits depend on the first two: the user's value does not count */
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
         setenv(settings[i][0], settings[i][1], strncmp(settings[i][0], "OPENBLAS", 8) == 0);

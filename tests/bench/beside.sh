@@ -17,7 +17,7 @@ model=${3:-$cache/smollm2-hf}
 make_corpus
 [ -d "$build" ] || cmake -S . -B "$build" -G Ninja >/dev/null
 cmake --build "$build" --target errata >/dev/null
-export TOKENIZERS_PARALLELISM=false OMP_WAIT_POLICY=passive OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}"
+export TOKENIZERS_PARALLELISM=false OMP_WAIT_POLICY=passive GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-2000}" OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 facts=$PWD/jobs/facts/quickstart.json templates=$PWD/tests/fixtures/tiny-templates.json corpus=$(readlink -f "$cache/wordnet.txt")

@@ -168,6 +168,66 @@ static void test_threads(void **state)
     er_kernels_stop();
 }
 
+enum { FOLLOWED = 49, FOLLOWED_COLS = 97 };
+static float followed[FOLLOWED * FOLLOWED_COLS], first_of[FOLLOWED], mirrored[FOLLOWED];
+
+static void take_first(const void *context, int64_t from, int64_t to)
+{
+    const float *y = context;
+    for (int64_t i = from; i < to; i++) first_of[i] = y[i * FOLLOWED_COLS] + y[i * FOLLOWED_COLS + FOLLOWED_COLS - 1];
+}
+
+static void mirror(const void *context, int64_t from, int64_t to)
+{
+    (void)context;
+    for (int64_t i = from; i < to; i++) mirrored[i] = first_of[FOLLOWED - 1 - i];
+}
+
+/* Work behind a product sees all of it, and the second piece all of the first: columns and rows of other threads. */
+static void test_work_behind_products(void **state)
+{
+    (void)state;
+    const int before = omp_get_max_threads();
+    er_matrix w = make_matrix(ER_F32, FOLLOWED_COLS, 290);
+    float *x = noises(FOLLOWED * 290), *want = get(FOLLOWED * FOLLOWED_COLS, sizeof *want);
+    const er_rows_work after[] = {{take_first, followed, FOLLOWED}, {mirror, NULL, FOLLOWED}};
+    const er_product_call call = {followed, FOLLOWED_COLS, x, 290, FOLLOWED, &w, 0};
+    naive_product(want, FOLLOWED_COLS, x, 290, FOLLOWED, &w);
+    for (int round = 0; round < 60; round++) {
+        omp_set_num_threads(1 + round % 15); /* from 13 threads on, 49 rows are few */
+        memset(followed, 0, sizeof followed), memset(first_of, 0, sizeof first_of), memset(mirrored, 0, sizeof mirrored);
+        er_products(&call, 1, after, 2);
+        assert_memory_equal(followed, want, sizeof followed);
+        for (int i = 0; i < FOLLOWED; i++) {
+            const float *row = want + (FOLLOWED - 1 - i) * FOLLOWED_COLS;
+            assert_true(mirrored[i] == row[0] + row[FOLLOWED_COLS - 1]);
+        }
+        memset(first_of, 0, sizeof first_of);
+        er_rows_run(&after[0], round % 2 ? 1.0 : 1e6);
+        for (int i = 0; i < FOLLOWED; i++) assert_true(first_of[i] == mirrored[FOLLOWED - 1 - i]);
+    }
+    omp_set_num_threads(before);
+    free(x), free(want), free((void *)(uintptr_t)w.data);
+}
+
+/* Additions and copies that are long enough for threads. */
+static void test_long_rows(void **state)
+{
+    (void)state;
+    enum { N = 300001 };
+    const int before = omp_get_max_threads();
+    float *x = noises(N), *y = noises(N), *z = noises(N);
+    for (int threads = 1; threads < 5; threads++) {
+        omp_set_num_threads(threads);
+        er_copy(z, y, N);
+        assert_memory_equal(z, y, N * sizeof *z);
+        er_add(z, x, N);
+        for (int i = 0; i < N; i++) assert_true(z[i] == y[i] + x[i]);
+    }
+    omp_set_num_threads(before);
+    free(x), free(y), free(z);
+}
+
 /* Several at once, forward and back, a narrow type, few and many rows, panels that no number of threads divides: as one
  * after another on one thread. */
 static void test_products(void **state)
@@ -282,7 +342,10 @@ int main(void)
         cmocka_unit_test(test_start),
         cmocka_unit_test(test_product),
         cmocka_unit_test(test_rows_stand_alone),
-        cmocka_unit_test(test_threads), cmocka_unit_test(test_products),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_products),
+        cmocka_unit_test(test_work_behind_products),
+        cmocka_unit_test(test_long_rows),
         cmocka_unit_test(test_product64),
         cmocka_unit_test(test_gram64),
     };
