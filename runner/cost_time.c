@@ -16,28 +16,27 @@ static double smaller(double a, double b) { return a < b ? a : b; }
 
 /* --- units -------------------------------------------------------------------------------------------------------- */
 
-/* How `items` are cut (batch_targets.c): run.unit of them, fewer where a taker would go without. */
+/* How `items` are cut: scores into units of run.unit; what a batch needs evenly, every taker with equally many units
+ * (batch_targets.c). */
 typedef struct cut {
-    double size, units, rounds; /* rounds: units that the busiest taker has */
+    double units, rounds, busiest; /* rounds: units that the busiest taker has; busiest: their items */
 } cut;
 
-static cut cut_items(const er_plan *p, const er_machine *m, double items, int shrink)
+static cut cut_items(const er_plan *p, const er_machine *m, double items, int even)
 {
     const double takers = (double)m->takers, most = (double)p->unit;
-    cut out = {.size = most};
-    if (!(items > 0)) return (cut){1, 0, 0};
-    if (shrink) out.size = smaller(most, ceil(items / takers));
-    out.units = ceil(items / out.size);
+    cut out = {0};
+    if (!(items > 0)) return out;
+    out.units = even ? smaller(items, takers * ceil(items / (takers * most))) : ceil(items / most);
     out.rounds = ceil(out.units / takers);
+    out.busiest = even ? ceil(items / takers) : smaller(out.rounds * most, items);
     return out;
 }
 
 /* `work` flop of an item; weights of `bytes` are read from memory once in each of `passes` passes over a unit. */
-static double units_time(const er_machine *m, const cut *u, double items, double work, double share, double bytes,
-                         double passes)
+static double units_time(const er_machine *m, const cut *u, double work, double share, double bytes, double passes)
 {
-    const double busiest = smaller(u->rounds * u->size, items);
-    return larger(busiest * work / (m->products * share), u->rounds * passes * bytes / m->read);
+    return larger(u->busiest * work / (m->products * share), u->rounds * passes * bytes / m->read);
 }
 
 static double block_bytes(const er_plan *p, double blocks)
@@ -60,7 +59,7 @@ double er_time_targets(const er_plan *p, const er_machine *m, double n)
     const cut u = cut_items(p, m, n, 1);
     const double steps = steps_of(p), later = (double)(c->layers - 1 - last_layer(p));
     const double head = 4 * (double)(c->vocab * c->embedding_width);
-    return units_time(m, &u, n, er_cost_target_total(&one, steps), share_targets, block_bytes(p, later) + head,
+    return units_time(m, &u, er_cost_target_total(&one, steps), share_targets, block_bytes(p, later) + head,
                       2 * steps);
 }
 
@@ -69,7 +68,7 @@ double er_time_keys(const er_plan *p, const er_machine *m, double n)
     const cut u = cut_items(p, m, n, 1);
     double blocks = 0;
     for (int64_t i = 0; i < p->hyper->layers.count; i++) blocks += (double)last_layer(p) + 1;
-    return units_time(m, &u, n, er_cost_keys_run(p->config, &p->hyper->layers, &p->texts, &p->shared), share_keys,
+    return units_time(m, &u, er_cost_keys_run(p->config, &p->hyper->layers, &p->texts, &p->shared), share_keys,
                       block_bytes(p, blocks), 1);
 }
 
@@ -88,7 +87,7 @@ double er_time_scores(const er_plan *p, const er_machine *m, double records)
     const er_config *c = p->config;
     const cut u = cut_items(p, m, records, 0);
     const double one = p->prompts * er_cost_score_run(c, p->prompt_tokens, p->prompt_heads, &p->shared);
-    return units_time(m, &u, records, one, share_scores,
+    return units_time(m, &u, one, share_scores,
                       block_bytes(p, (double)c->layers) + 4 * (double)(c->vocab * c->embedding_width), 1);
 }
 

@@ -251,23 +251,13 @@ static int read_options(bench *b, options *o, int argc, char **argv)
     return o->rounds < 1 || o->rounds > MOST_ROUNDS ? -1 : 0;
 }
 
-/* OpenBLAS 0.3.21 does not know every CPU and then falls back to a slow kernel: unless the user said which, start again
- * with the widest that this CPU runs. */
-static void choose_blas(char **argv)
-{
-    if (getenv("OPENBLAS_CORETYPE")) return;
-    const char *core = !er_kernels_start("avx512") ? "SkylakeX" : !er_kernels_start("avx2") ? "Haswell" : NULL;
-    if (!core || setenv("OPENBLAS_CORETYPE", core, 1)) return;
-    execv("/proc/self/exe", argv);
-}
-
 int main(int argc, char **argv)
 {
     er_err err = ER_ERR_INIT;
     bench b = {.model_path = "cache/SmolLM2-135M-Instruct.Q4_1.gguf", .facts = "jobs/facts/quickstart.json",
                .templates = "tests/fixtures/tiny-templates.json"};
     options o = {RUN_FULL, 3, NULL, "?", NULL};
-    choose_blas(argv);
+    rates_choose_blas(argv);
     if (argc > 2 && strcmp(argv[1], "child") == 0) return phase_child(argc - 2, argv + 2);
     if (read_options(&b, &o, argc, argv))
         return fprintf(stderr, "usage: see the head of bench_phases.c; rounds are 1 to %d\n", MOST_ROUNDS), 2;
