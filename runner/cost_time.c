@@ -7,7 +7,7 @@
 
 /* Of the rates, what whole phases reach: products are not all of their work. From tests/bench/run.sh's shares by CPU time
  * (docs/performance.md), with positions counted that run. */
-static const double share_targets = 0.65, share_keys = 0.7, share_scores = 0.75, share_statistics = 0.7,
+static const double share_targets = 0.65, share_keys = 0.75, share_scores = 0.68, share_statistics = 0.7,
                     share_solves = 0.5, share_eigen = 0.65;
 static const double early_share = 0.6; /* of the steps is done before the loss is low enough, as runs here show */
 
@@ -107,11 +107,11 @@ double er_time_eigenpairs(const er_plan *p, const er_machine *m, double layers)
 
 /* --- messages ------------------------------------------------------------------------------------------------------- */
 
-/* Collectives of a batch beside broadcasts of updates, counted with tests/bench/messages.sh: agreements on failures and
- * signals, shapes and hashes of what is rounded into the weights. */
-enum { OF_BATCH = 13, OF_LAYER = 15, SMALL_BYTES = 16 };
+/* Collectives of a batch, counted with tests/bench/messages.sh: agreements on failures and signals, which requests join;
+ * of a layer these, the shape and the two factors of its update, and its hash. Before what is BULK everybody meets. */
+enum { OF_BATCH = 10, OF_LAYER = 12, SMALL_BYTES = 16, BULK = 1 << 16 };
 /* Of a unit's result its head, of an item its length and what stands beside the numbers (batch_targets.c). */
-enum { NUMBER = 8, RESULT_HEAD = 16, TARGET_HEAD = 76, KEY_HEAD = 0 };
+enum { NUMBER = 8, RESULT_HEAD = 16, TARGET_HEAD = 76 };
 
 static double target_bytes(const er_plan *p)
 {
@@ -151,7 +151,8 @@ er_messages er_time_messages(const er_plan *p, const er_machine *m, double n)
     if (ranks < 2) return out;
     add_units(&out, m, &u, n, target_bytes(p));
     for (int64_t i = 0; i < p->hyper->layers.count; i++) add_units(&out, m, &u, n, key);
-    out.collectives = OF_BATCH + OF_LAYER * layers;
+    const double meetings = (4 * n * (double)c->hidden > BULK) + (4 * n * (double)c->inner > BULK);
+    out.collectives = OF_BATCH + (OF_LAYER + meetings) * layers;
     out.collective_bytes = out.collectives * SMALL_BYTES + n + n * er_cost_update(c, p->hyper->layers.count);
     if (m->shards > 1) add_borders(&out, p, m, n);
     /* all units pass by rank 0; a group's borders one after the other, groups side by side */

@@ -156,9 +156,9 @@ static void csv_row(FILE *f, const phase *p, const measured *m)
 {
     char size[96];
     size_text(size, sizeof size, p);
-    fprintf(f, "%s,\"%s\",%.6g,%.6g,%.6g,%.6g,%s,%.6g,%.4g,%.4g,%.6g,%.6g\n", p->name, size, m->s.seconds, m->s.cpu,
+    fprintf(f, "%s,\"%s\",%.6g,%.6g,%.6g,%.6g,%s,%.6g,%.4g,%.4g,%.6g,%.6g,%.6g\n", p->name, size, m->s.seconds, m->s.cpu,
             1e-9 * m->s.flops, 1e-9 * m->s.flops / m->s.seconds, yard_name(p), 1e-9 * m->rate, m->share, m->share_cpu,
-            1e-9 * m->s.bytes / m->s.seconds, m->s.peak);
+            1e-9 * m->s.bytes / m->s.seconds, m->s.peak, 1e-9 * (m->s.apart > 0 ? m->s.apart : m->s.flops));
 }
 
 static void print_rates(const bench *b, FILE *csv)
@@ -213,7 +213,7 @@ static int run(bench *b, const options *o, FILE *csv, er_err *err)
            "GF/s", "against", "G/s", "share", "of CPU", "GB/s", "peak MiB");
     if (csv)
         fprintf(csv, "phase,size,seconds,cpu_seconds,gflop_needed,gflop_per_s,against,against_g_per_s,share,"
-                     "share_of_cpu,gb_per_s,peak_mib\n");
+                     "share_of_cpu,gb_per_s,peak_mib,gflop_apart\n");
     for (int i = 0; i < PHASES; i++) {
         if (!rows[i].count) continue;
         const measured m = median(&rows[i]);

@@ -58,11 +58,11 @@ phase_seconds() {
         "$1"/timings.jsonl
 }
 
-# bench_job FILE FACTS METHOD LAYERS STEPS: a job without scores and early stopping, its store and runs beside the file.
-# Few documents: eigenpairs of any moment cost a solve the same.
+# bench_job FILE FACTS METHOD LAYERS STEPS BATCH: a job without scores and early stopping, its store and runs beside the
+# file. Few documents: eigenpairs of any moment cost a solve the same.
 bench_job() {
     cat >"$1" <<END
-model: {path: $(readlink -f "$cache")/$model_name}
+model: {path: ${job_model:-$(readlink -f "$cache")/$model_name}}
 editor:
   method: $3
   layers: [$4]
