@@ -8,24 +8,20 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Requests of a unit: run.unit, but never so many that a rank (or group of shards) would go without. Bits do not depend on it. */
-static int64_t unit_size(const er_batch *b, int64_t items)
-{
-    int64_t takers = er_world_groups(b->r->w), share = (items + takers - 1) / takers, most = b->r->setup.job.run.unit;
-    return share > 0 && share < most ? share : most;
-}
-
+/* As many units as give every taker (rank, or group of shards) equally many of at most run.unit requests each; the units
+ * differ by one request at most. Bits do not depend on the cut. */
 int64_t er_batch_units(const er_batch *b, int64_t items)
 {
-    int64_t size = unit_size(b, items);
-    return (items + size - 1) / size;
+    const int64_t takers = er_world_groups(b->r->w), round = takers * b->r->setup.job.run.unit;
+    const int64_t units = takers * ((items + round - 1) / round);
+    return units < items ? units : items;
 }
 
 void er_batch_range(const er_batch *b, int64_t items, int64_t unit, int64_t *first, int64_t *count)
 {
-    int64_t size = unit_size(b, items);
-    *first = unit * size;
-    *count = items - *first < size ? items - *first : size;
+    const int64_t units = er_batch_units(b, items);
+    *first = items * unit / units;
+    *count = items * (unit + 1) / units - *first;
 }
 
 /* --- prompts ----------------------------------------------------------------------------------------------------- */

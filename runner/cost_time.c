@@ -7,7 +7,7 @@
 
 /* Of the rates, what whole phases reach: products are not all of their work. From tests/bench/run.sh's shares by CPU time
  * (docs/performance.md), with positions counted that run. */
-static const double share_targets = 0.65, share_keys = 0.7, share_scores = 0.75, share_statistics = 0.7,
+static const double share_targets = 0.65, share_keys = 0.75, share_scores = 0.68, share_statistics = 0.7,
                     share_solves = 0.5, share_eigen = 0.65;
 static const double early_share = 0.6; /* of the steps is done before the loss is low enough, as runs here show */
 
@@ -16,28 +16,27 @@ static double smaller(double a, double b) { return a < b ? a : b; }
 
 /* --- units -------------------------------------------------------------------------------------------------------- */
 
-/* How `items` are cut (batch_targets.c): run.unit of them, fewer where a taker would go without. */
+/* How `items` are cut: scores into units of run.unit; what a batch needs evenly, every taker with equally many units
+ * (batch_targets.c). */
 typedef struct cut {
-    double size, units, rounds; /* rounds: units that the busiest taker has */
+    double units, rounds, busiest; /* rounds: units that the busiest taker has; busiest: their items */
 } cut;
 
-static cut cut_items(const er_plan *p, const er_machine *m, double items, int shrink)
+static cut cut_items(const er_plan *p, const er_machine *m, double items, int even)
 {
     const double takers = (double)m->takers, most = (double)p->unit;
-    cut out = {.size = most};
-    if (!(items > 0)) return (cut){1, 0, 0};
-    if (shrink) out.size = smaller(most, ceil(items / takers));
-    out.units = ceil(items / out.size);
+    cut out = {0};
+    if (!(items > 0)) return out;
+    out.units = even ? smaller(items, takers * ceil(items / (takers * most))) : ceil(items / most);
     out.rounds = ceil(out.units / takers);
+    out.busiest = even ? ceil(items / takers) : smaller(out.rounds * most, items);
     return out;
 }
 
 /* `work` flop of an item; weights of `bytes` are read from memory once in each of `passes` passes over a unit. */
-static double units_time(const er_machine *m, const cut *u, double items, double work, double share, double bytes,
-                         double passes)
+static double units_time(const er_machine *m, const cut *u, double work, double share, double bytes, double passes)
 {
-    const double busiest = smaller(u->rounds * u->size, items);
-    return larger(busiest * work / (m->products * share), u->rounds * passes * bytes / m->read);
+    return larger(u->busiest * work / (m->products * share), u->rounds * passes * bytes / m->read);
 }
 
 static double block_bytes(const er_plan *p, double blocks)
@@ -60,7 +59,7 @@ double er_time_targets(const er_plan *p, const er_machine *m, double n)
     const cut u = cut_items(p, m, n, 1);
     const double steps = steps_of(p), later = (double)(c->layers - 1 - last_layer(p));
     const double head = 4 * (double)(c->vocab * c->embedding_width);
-    return units_time(m, &u, n, er_cost_target_total(&one, steps), share_targets, block_bytes(p, later) + head,
+    return units_time(m, &u, er_cost_target_total(&one, steps), share_targets, block_bytes(p, later) + head,
                       2 * steps);
 }
 
@@ -69,7 +68,7 @@ double er_time_keys(const er_plan *p, const er_machine *m, double n)
     const cut u = cut_items(p, m, n, 1);
     double blocks = 0;
     for (int64_t i = 0; i < p->hyper->layers.count; i++) blocks += (double)last_layer(p) + 1;
-    return units_time(m, &u, n, er_cost_keys_run(p->config, &p->hyper->layers, &p->texts, &p->shared), share_keys,
+    return units_time(m, &u, er_cost_keys_run(p->config, &p->hyper->layers, &p->texts, &p->shared), share_keys,
                       block_bytes(p, blocks), 1);
 }
 
@@ -88,7 +87,7 @@ double er_time_scores(const er_plan *p, const er_machine *m, double records)
     const er_config *c = p->config;
     const cut u = cut_items(p, m, records, 0);
     const double one = p->prompts * er_cost_score_run(c, p->prompt_tokens, p->prompt_heads, &p->shared);
-    return units_time(m, &u, records, one, share_scores,
+    return units_time(m, &u, one, share_scores,
                       block_bytes(p, (double)c->layers) + 4 * (double)(c->vocab * c->embedding_width), 1);
 }
 
@@ -108,11 +107,11 @@ double er_time_eigenpairs(const er_plan *p, const er_machine *m, double layers)
 
 /* --- messages ------------------------------------------------------------------------------------------------------- */
 
-/* Collectives of a batch beside broadcasts of updates, counted with tests/bench/messages.sh: agreements on failures and
- * signals, shapes and hashes of what is rounded into the weights. */
-enum { OF_BATCH = 13, OF_LAYER = 15, SMALL_BYTES = 16 };
+/* Collectives of a batch, counted with tests/bench/messages.sh: agreements on failures and signals, which requests join;
+ * of a layer these, the shape and the two factors of its update, and its hash. Before what is BULK everybody meets. */
+enum { OF_BATCH = 10, OF_LAYER = 12, SMALL_BYTES = 16, BULK = 1 << 16 };
 /* Of a unit's result its head, of an item its length and what stands beside the numbers (batch_targets.c). */
-enum { NUMBER = 8, RESULT_HEAD = 16, TARGET_HEAD = 76, KEY_HEAD = 0 };
+enum { NUMBER = 8, RESULT_HEAD = 16, TARGET_HEAD = 76 };
 
 static double target_bytes(const er_plan *p)
 {
@@ -152,7 +151,8 @@ er_messages er_time_messages(const er_plan *p, const er_machine *m, double n)
     if (ranks < 2) return out;
     add_units(&out, m, &u, n, target_bytes(p));
     for (int64_t i = 0; i < p->hyper->layers.count; i++) add_units(&out, m, &u, n, key);
-    out.collectives = OF_BATCH + OF_LAYER * layers;
+    const double meetings = (4 * n * (double)c->hidden > BULK) + (4 * n * (double)c->inner > BULK);
+    out.collectives = OF_BATCH + (OF_LAYER + meetings) * layers;
     out.collective_bytes = out.collectives * SMALL_BYTES + n + n * er_cost_update(c, p->hyper->layers.count);
     if (m->shards > 1) add_borders(&out, p, m, n);
     /* all units pass by rank 0; a group's borders one after the other, groups side by side */

@@ -266,7 +266,7 @@ static void put_times(const view *v)
     if (p->prompts > 0)
         put_seconds(v->s, "scores", p->moments * er_time_scores(p, m, (double)p->edits), "scores", "ranks share it");
     put_count(v->s, "ranks", (double)p->batch, "ranks that targets can use",
-                 "edits of a batch; units shrink until every rank has one");
+                 "edits of a batch; units are cut so that every rank has equally many");
 }
 
 /* The same edit by every method with its own presets; a method of one layer takes the last. */

@@ -156,9 +156,9 @@ static void csv_row(FILE *f, const phase *p, const measured *m)
 {
     char size[96];
     size_text(size, sizeof size, p);
-    fprintf(f, "%s,\"%s\",%.6g,%.6g,%.6g,%.6g,%s,%.6g,%.4g,%.4g,%.6g,%.6g\n", p->name, size, m->s.seconds, m->s.cpu,
+    fprintf(f, "%s,\"%s\",%.6g,%.6g,%.6g,%.6g,%s,%.6g,%.4g,%.4g,%.6g,%.6g,%.6g\n", p->name, size, m->s.seconds, m->s.cpu,
             1e-9 * m->s.flops, 1e-9 * m->s.flops / m->s.seconds, yard_name(p), 1e-9 * m->rate, m->share, m->share_cpu,
-            1e-9 * m->s.bytes / m->s.seconds, m->s.peak);
+            1e-9 * m->s.bytes / m->s.seconds, m->s.peak, 1e-9 * (m->s.apart > 0 ? m->s.apart : m->s.flops));
 }
 
 static void print_rates(const bench *b, FILE *csv)
@@ -213,7 +213,7 @@ static int run(bench *b, const options *o, FILE *csv, er_err *err)
            "GF/s", "against", "G/s", "share", "of CPU", "GB/s", "peak MiB");
     if (csv)
         fprintf(csv, "phase,size,seconds,cpu_seconds,gflop_needed,gflop_per_s,against,against_g_per_s,share,"
-                     "share_of_cpu,gb_per_s,peak_mib\n");
+                     "share_of_cpu,gb_per_s,peak_mib,gflop_apart\n");
     for (int i = 0; i < PHASES; i++) {
         if (!rows[i].count) continue;
         const measured m = median(&rows[i]);
@@ -251,23 +251,13 @@ static int read_options(bench *b, options *o, int argc, char **argv)
     return o->rounds < 1 || o->rounds > MOST_ROUNDS ? -1 : 0;
 }
 
-/* OpenBLAS 0.3.21 does not know every CPU and then falls back to a slow kernel: unless the user said which, start again
- * with the widest that this CPU runs. */
-static void choose_blas(char **argv)
-{
-    if (getenv("OPENBLAS_CORETYPE")) return;
-    const char *core = !er_kernels_start("avx512") ? "SkylakeX" : !er_kernels_start("avx2") ? "Haswell" : NULL;
-    if (!core || setenv("OPENBLAS_CORETYPE", core, 1)) return;
-    execv("/proc/self/exe", argv);
-}
-
 int main(int argc, char **argv)
 {
     er_err err = ER_ERR_INIT;
     bench b = {.model_path = "cache/SmolLM2-135M-Instruct.Q4_1.gguf", .facts = "jobs/facts/quickstart.json",
                .templates = "tests/fixtures/tiny-templates.json"};
     options o = {RUN_FULL, 3, NULL, "?", NULL};
-    choose_blas(argv);
+    rates_choose_blas(argv);
     if (argc > 2 && strcmp(argv[1], "child") == 0) return phase_child(argc - 2, argv + 2);
     if (read_options(&b, &o, argc, argv))
         return fprintf(stderr, "usage: see the head of bench_phases.c; rounds are 1 to %d\n", MOST_ROUNDS), 2;

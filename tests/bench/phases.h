@@ -7,6 +7,7 @@
 #include "jobs/dataset.h"
 #include "model/forward.h"
 #include "rates.h"
+#include "stats/eigen.h"
 
 #include <stdint.h>
 
@@ -26,10 +27,11 @@ typedef struct bench {
 int bench_open(bench *b, er_err *err);
 void bench_close(bench *b);
 
-/* One measurement. flops: what the phase needs by runner/cost.h, of which fp64 at Gram matrices (statistics). bytes: what
+/* One measurement. flops: what the phase needs by runner/cost.h, what texts begin with once, of which fp64 at Gram matrices
+ * (statistics); apart: with every text for itself, 0 where that is the same. bytes: what
  * has to come from memory or from a file at least. peak: MiB, the highest of the measuring process meanwhile. */
 typedef struct sample {
-    double seconds, cpu, flops, fp64, bytes, peak;
+    double seconds, cpu, flops, apart, fp64, bytes, peak;
 } sample;
 
 /* What a phase's rate is held against: a kind of rate; sgemm for flops and dsyrk for fp64; nothing. */
@@ -60,6 +62,10 @@ int phase_scores(bench *b, const phase *p, sample *out, er_err *err);   /* size 
 int phase_generate(bench *b, const phase *p, sample *out, er_err *err); /* size texts, `more` tokens each */
 int phase_statistics(bench *b, const phase *p, sample *out, er_err *err); /* size documents, layers 4-8 */
 int phase_solve(bench *b, const phase *p, sample *out, er_err *err);    /* history size, f = more, batches of 16 or 100 */
+/* The i-th number of a sequence between -0.5 and 0.5. */
+double bench_uniform(uint64_t i);
+/* Orthogonal vectors without an eigenproblem: a reflection I - 2 w w^T / w^T w; eigenvalues 1/n .. 1. */
+int bench_reflection(er_eigen *out, int64_t n, er_err *err);
 /* In a process of their own, because of OPENBLAS_CORETYPE and of peak memory. */
 int phase_eigen(bench *b, const phase *p, sample *out, er_err *err);    /* f = size */
 int phase_load(bench *b, const phase *p, sample *out, er_err *err);     /* weights of type size */

@@ -7,6 +7,7 @@
 #include "model/generate.h"
 #include "runner/cost.h"
 #include "runner/evaluate.h"
+#include "runner/plan.h"
 
 #include <string.h>
 
@@ -24,6 +25,22 @@ static er_cost_texts texts_of(const er_prompt *p)
     return t;
 }
 
+/* What the texts of requests first .. first + n - 1 share when they are one unit. */
+static int shared_by(er_cost_shared *out, const bench *b, const char *method, const er_templates *texts, int64_t first,
+                     int64_t n, er_err *err)
+{
+    const er_editor *editor;
+    const er_hyper none = {0};
+    er_plan_counted counted = {.shared = er_cost_alone};
+    er_dataset data = b->data;
+    data.requests += first;
+    data.count = n;
+    ER_TRY(er_editor_find(&editor, method, err));
+    ER_TRY(er_plan_texts_of(&counted, b->model->tokenizer, &b->job, &data, editor, &none, texts, n, n, err));
+    *out = counted.shared;
+    return 0;
+}
+
 /* Weights of blocks [from, to) as they lie in memory. */
 static double block_bytes(const bench *b, int64_t from, int64_t to)
 {
@@ -36,7 +53,7 @@ static double head_bytes(const bench *b)
 }
 
 static int optimise(bench *b, const er_edit_context *edit, const er_target_plan *plan, const er_prompt *prompts,
-                    int64_t count, sample *out, er_err *err)
+                    int64_t count, const er_cost_shared *shared, sample *out, er_err *err)
 {
     const er_config *c = &b->model->config;
     er_arena_mark mark = er_arena_mark_now(b->arena);
@@ -47,8 +64,10 @@ static int optimise(bench *b, const er_edit_context *edit, const er_target_plan 
     for (int64_t i = 0; i < count; i++) {
         const double steps = (double)targets[i].steps;
         er_cost_texts t = texts_of(&prompts[i]);
-        er_cost_target cost = er_cost_target_of(c, plan->layer, &t);
-        out->flops += er_cost_target_total(&cost, steps);
+        const er_cost_target apart = er_cost_target_of(c, plan->layer, &t);
+        const er_cost_target runs = er_cost_target_run(c, plan->layer, &t, shared);
+        out->apart += er_cost_target_total(&apart, steps);
+        out->flops += er_cost_target_total(&runs, steps);
         if (steps > most) most = steps;
         er_target_free(&targets[i]);
     }
@@ -70,9 +89,11 @@ int phase_targets(bench *b, const phase *p, sample *out, er_err *err)
     er_hyper hyper = hyper_of(0.5, 0.75);
     er_edit_context edit = {b->model, &hyper, &b->memit_texts, ER_PARITY_NONE};
     er_target_plan plan = {.layer = p->more, .init = ER_INIT_BLOCK_OUTPUT};
+    er_cost_shared shared;
     bench_watch w;
+    ER_TRY(shared_by(&shared, b, "memit", &b->memit_texts, 0, p->size, err));
     bench_start(&w);
-    ER_TRY(optimise(b, &edit, &plan, b->memit, p->size, out, err));
+    ER_TRY(optimise(b, &edit, &plan, b->memit, p->size, &shared, out, err));
     bench_end(&w, out);
     return 0;
 }
@@ -82,9 +103,11 @@ int phase_rome(bench *b, const phase *p, sample *out, er_err *err)
     er_hyper hyper = hyper_of(1e-3, 4);
     er_edit_context edit = {b->model, &hyper, &b->rome_texts, ER_PARITY_NONE};
     er_target_plan plan = {.layer = p->more, .init = ER_INIT_MLP_OUTPUT};
+    er_cost_shared shared; /* of the first one: all have the same templates */
     bench_watch w;
+    ER_TRY(shared_by(&shared, b, "rome", &b->rome_texts, 0, 1, err));
     bench_start(&w);
-    for (int64_t i = 0; i < p->size; i++) ER_TRY(optimise(b, &edit, &plan, b->rome + i, 1, out, err));
+    for (int64_t i = 0; i < p->size; i++) ER_TRY(optimise(b, &edit, &plan, b->rome + i, 1, &shared, out, err));
     bench_end(&w, out);
     return 0;
 }
@@ -94,8 +117,10 @@ int phase_keys(bench *b, const phase *p, sample *out, er_err *err)
     const er_config *c = &b->model->config;
     er_arena_mark mark = er_arena_mark_now(b->arena);
     float *keys;
+    er_cost_shared shared;
     bench_watch w;
     int64_t times = 0;
+    ER_TRY(shared_by(&shared, b, "memit", &b->memit_texts, 0, p->size, err));
     ER_TRY(er_arena_take(b->arena, &keys, (size_t)(p->size * (c->inner + c->hidden)), err));
     bench_start(&w);
     do {
@@ -106,7 +131,8 @@ int phase_keys(bench *b, const phase *p, sample *out, er_err *err)
         }
         for (int64_t i = 0; i < p->size; i++) {
             er_cost_texts t = texts_of(&b->memit[i]);
-            out->flops += er_cost_keys(c, &layers, &t);
+            out->apart += er_cost_keys(c, &layers, &t);
+            out->flops += er_cost_keys_run(c, &layers, &t, &shared);
         }
     } while (bench_again(&w, out, &times));
     er_arena_release(b->arena, mark);
@@ -160,8 +186,17 @@ int phase_scores(bench *b, const phase *p, sample *out, er_err *err)
     const er_request **requests;
     er_case_score *scores;
     double flops = 0;
+    er_plan_counted counted = {.shared = er_cost_alone};
+    const er_hyper none = {0};
+    const er_editor *editor;
+    er_dataset data = b->data;
     bench_watch w;
     int64_t times = 0;
+    data.count = p->size;
+    ER_TRY(er_editor_find(&editor, "memit", err));
+    ER_TRY(er_plan_texts_of(&counted, b->model->tokenizer, &b->job, &data, editor, &none, &b->memit_texts, p->size, p->size,
+                            err));
+    const er_plan_scored *scored = &counted.scored;
     ER_TRY(er_arena_take(b->arena, &requests, (size_t)p->size, err));
     ER_TRY(er_arena_take(b->arena, &scores, (size_t)p->size, err));
     for (int64_t i = 0; i < p->size; i++) {
@@ -171,7 +206,9 @@ int phase_scores(bench *b, const phase *p, sample *out, er_err *err)
     bench_start(&w);
     do {
         ER_TRY(er_evaluate(scores, &b->view, requests, p->size, b->arena, b->work, err));
-        out->flops += flops;
+        out->apart += flops;
+        out->flops += (double)p->size * scored->prompts *
+                      er_cost_score_run(c, scored->tokens, scored->heads, &counted.shared);
         out->bytes += block_bytes(b, 0, c->layers) + head_bytes(b);
     } while (bench_again(&w, out, &times));
     er_arena_release(b->arena, mark);

@@ -56,7 +56,7 @@ int bench_again(const bench_watch *w, sample *out, int64_t *times)
     if (er_seconds() - w->wall < enough_seconds) return 1;
     bench_end(w, out);
     out->seconds /= (double)*times, out->cpu /= (double)*times;
-    out->flops /= (double)*times, out->bytes /= (double)*times;
+    out->flops /= (double)*times, out->apart /= (double)*times, out->bytes /= (double)*times;
     return 0;
 }
 

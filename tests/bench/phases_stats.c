@@ -56,15 +56,14 @@ int phase_statistics(bench *b, const phase *p, sample *out, er_err *err)
 
 /* --- solves -------------------------------------------------------------------------------------------------------- */
 
-static double uniform(uint64_t i)
+double bench_uniform(uint64_t i)
 {
     uint64_t x = i * 0x9e3779b97f4a7c15u;
     x = (x ^ x >> 31) * 0xbf58476d1ce4e5b9u;
     return (double)((x ^ x >> 29) >> 11) * 0x1p-53 - 0.5;
 }
 
-/* Orthogonal vectors without an eigenproblem: a reflection I - 2 w w^T / w^T w. */
-static int reflection(er_eigen *out, int64_t n, er_err *err)
+int bench_reflection(er_eigen *out, int64_t n, er_err *err)
 {
     double *w = NULL, length = 0;
     *out = (er_eigen){.n = n};
@@ -72,7 +71,7 @@ static int reflection(er_eigen *out, int64_t n, er_err *err)
     if (!code) code = er_alloc(&out->values, (size_t)n, err);
     if (!code) code = er_alloc(&out->vectors, (size_t)(n * n), err);
     for (int64_t i = 0; !code && i < n; i++) {
-        w[i] = uniform((uint64_t)i + 1);
+        w[i] = bench_uniform((uint64_t)i + 1);
         length += w[i] * w[i];
         out->values[i] = (double)(i + 1) / (double)n;
     }
@@ -94,11 +93,11 @@ static int solve(const phase *p, er_history *h, float *keys, int64_t batch, doub
     int64_t times = 0, drawn = 0;
     for (int64_t done = 0; done < p->size;) {
         int64_t n = p->size - done < batch ? p->size - done : batch;
-        for (int64_t i = 0; i < n * f; i++) keys[i] = (float)uniform((uint64_t)++drawn);
+        for (int64_t i = 0; i < n * f; i++) keys[i] = (float)bench_uniform((uint64_t)++drawn);
         ER_TRY(er_history_join(h, keys, n, err));
         done += n;
     }
-    for (int64_t i = 0; i < batch * f; i++) keys[i] = (float)uniform((uint64_t)++drawn);
+    for (int64_t i = 0; i < batch * f; i++) keys[i] = (float)bench_uniform((uint64_t)++drawn);
     ER_TRY(er_history_solve(h, keys, batch, v, &condition, err)); /* what of the history is not factored yet */
     bench_start(&w);
     do {
@@ -122,7 +121,7 @@ int phase_solve(bench *b, const phase *p, sample *out, er_err *err)
     float *keys = NULL;
     double *v = NULL;
     (void)b;
-    ER_TRY(reflection(&eigen, f, err));
+    ER_TRY(bench_reflection(&eigen, f, err));
     int code = er_history_make(&h, &eigen, &keep, 1.0, f, err);
     if (!code) code = er_alloc(&keys, (size_t)(batch * f), err);
     if (!code) code = er_alloc(&v, (size_t)(batch * f), err);
@@ -180,7 +179,7 @@ static int child_eigen(int64_t n, sample *out, er_err *err)
     int code = er_alloc(&x, (size_t)(m * n), err);
     if (!code) code = er_alloc(&gram, (size_t)(n * n), err);
     if (!code) {
-        for (int64_t i = 0; i < m * n; i++) x[i] = (float)uniform((uint64_t)i + 1);
+        for (int64_t i = 0; i < m * n; i++) x[i] = (float)bench_uniform((uint64_t)i + 1);
         er_gram64(gram, x, n, m, n);
         for (int64_t i = 0; i < n; i++)
             for (int64_t j = 0; j < i; j++) gram[i * n + j] = gram[j * n + i];

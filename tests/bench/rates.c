@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rates.h"
 
+#include "model/kernels.h"
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,6 +120,14 @@ static void serve(int asked, int told, int count)
 }
 
 /* --- the measured process ------------------------------------------------------------------------------------------ */
+
+void rates_choose_blas(char **argv)
+{
+    if (getenv("OPENBLAS_CORETYPE")) return;
+    const char *core = !er_kernels_start("avx512") ? "SkylakeX" : !er_kernels_start("avx2") ? "Haswell" : NULL;
+    if (!core || setenv("OPENBLAS_CORETYPE", core, 1)) return;
+    execv("/proc/self/exe", argv);
+}
 
 int rates_start(int count)
 {

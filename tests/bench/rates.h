@@ -7,6 +7,9 @@
 enum rate_kind { RATE_SGEMM, RATE_DGEMM, RATE_DSYRK, RATE_READ, RATE_KINDS };
 extern const char *const rate_names[RATE_KINDS];
 
+/* OpenBLAS 0.3.21 does not know every CPU and then falls back to a slow kernel: unless the user said which, starts the
+ * program again with the widest that this CPU runs. To be called first in main. */
+void rates_choose_blas(char **argv);
 /* Starts `helpers` processes. To be called before the first parallel region. 0, or -1 with errno set. */
 int rates_start(int helpers);
 void rates_stop(void);

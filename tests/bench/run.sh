@@ -6,7 +6,7 @@
 set -eu
 cd "$(dirname "$(readlink -f "$0")")/../.."
 . tools/setup.sh
-build=${BUILD:-build-bench}
+. tests/bench/lib.sh
 keep=no model=$cache/$model_name args=()
 while [ $# -gt 0 ]; do
     case $1 in
@@ -17,18 +17,14 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ -e "$model" ] || { [ "$model" = "$cache/$model_name" ] && fetch_model; } || die "there is no $model"
-[ -d "$build" ] || cmake -S . -B "$build" -G Ninja >/dev/null
-cmake --build "$build" --target bench_phases >/dev/null
+bench_build bench_phases
 # threads wait as those of errata do (runner/main.c)
 export OMP_WAIT_POLICY=passive GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-2000}" OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}"
-version="$(sed -n 's/^#define ER_VERSION "\(.*\)"/\1/p' runner/version.h) ($(git rev-parse --short HEAD 2>/dev/null || echo unknown))"
+version="$(sed -n 's/^#define ER_VERSION "\(.*\)"/\1/p' runner/version.h) ($(commit_name))"
 if corpus_is=$(make_corpus 2>&1); then args+=(--corpus "$cache/wordnet.txt"); else printf '%s\n' "$corpus_is" >&2; fi
-cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
-echo "${cpu:-unknown CPU}, $(nproc) cores, $(date -u +%F)"
+machine_line
 if [ $keep = yes ]; then
-    folder=tests/bench/results/$(printf '%s' "${cpu:-cpu}-$(nproc)-cores" | tr -cs 'A-Za-z0-9\n' '-' | sed 's/^-//; s/-$//')
-    mkdir -p "$folder"
-    csv=$folder/$(date -u +%F)-$(git rev-parse --short HEAD 2>/dev/null || echo unknown).csv
+    csv=$(results_file "")
     args+=(--csv "$csv")
 fi
 "$build/tests/bench_phases" --model "$model" --version "$version" "${args[@]}"

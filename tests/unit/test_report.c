@@ -235,6 +235,24 @@ static void damaged_lines_are_counted(void **state)
     er_free(md);
 }
 
+static void plan_stands_beside_what_was(void **state)
+{
+    (void)state;
+    spill("timings.jsonl", "{\"phase\":\"targets\",\"batch\":0,\"seconds\":6.000,\"planned\":4.000}\n"
+                           "{\"phase\":\"targets\",\"batch\":1,\"seconds\":2.000}\n"
+                           "{\"phase\":\"keys\",\"batch\":0,\"seconds\":1.000}\n"
+                           "{\"rank\":0,\"planned_bytes\":9e8,\"peak_bytes\":9e8}\n"
+                           "{\"rank\":0,\"planned_bytes\":800e6,\"peak_bytes\":760e6,\"pss_bytes\":400e6}\n"
+                           "{\"rank\":1,\"planned_bytes\":500e6,\"peak_bytes\":600e6}\n");
+    write_report();
+    char *md = slurp(folder, "report.md");
+    /* the ratio is of what a plan stands beside; the last start's ranks count */
+    MUST_HAVE(md, "| targets | 2 | 8.000 | 88.9 % | 4.000 | 1.50 |", "| keys | 1 | 1.000 | 11.1 % | – | – |",
+              "| 0 | 760.0 | 800.0 | 0.95 | 400.0 |", "| 1 | 600.0 | 500.0 | 1.20 | – |");
+    assert_null(strstr(md, "| 0 | 900.0"));
+    er_free(md);
+}
+
 static void hostile_numbers_do_no_harm(void **state)
 {
     (void)state;
@@ -412,6 +430,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(shows_all_sections_and_cells), TEST(page_is_self_contained),    TEST(same_files_same_bytes),
         TEST(missing_files_are_named),      TEST(damaged_lines_are_counted), TEST(hostile_numbers_do_no_harm),
+        TEST(plan_stands_beside_what_was),
         TEST(summary_must_be_readable),     TEST(texts_are_escaped),         TEST(writes_without_gnuplot),
         TEST(leaves_nothing_behind),        TEST(failing_gnuplot_is_an_error), TEST(memory_failures_are_clean),
         TEST(comparison_names_what_differs), TEST(matrices_of_a_layer_are_told_apart),
