@@ -11,7 +11,7 @@
 #include <string.h>
 
 enum { MOST_COUNTED = 100 }; /* requests: a run does not wait for its forecast */
-static const double measured_seconds = 0.02;
+static const double measured_seconds = 0.005;
 
 /* --- opening ----------------------------------------------------------------------------------------------------- */
 
