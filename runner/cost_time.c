@@ -14,7 +14,7 @@ static const double early_share = 0.6; /* of the steps is done before the loss i
 static double larger(double a, double b) { return a > b ? a : b; }
 static double smaller(double a, double b) { return a < b ? a : b; }
 
-/* --- units -------------------------------------------------------------------------------------------------------- */
+/* --- units ------------------------------------------------------------------------------------------------------- */
 
 /* How `items` are cut: scores into units of run.unit; what a batch needs evenly, every taker with equally many units
  * (batch_targets.c). */
@@ -105,7 +105,7 @@ double er_time_eigenpairs(const er_plan *p, const er_machine *m, double layers)
     return ceil(layers / (double)(m->takers * m->shards)) * er_cost_eigen_solve(p->config) / (m->core64 * share_eigen);
 }
 
-/* --- messages ------------------------------------------------------------------------------------------------------- */
+/* --- messages ---------------------------------------------------------------------------------------------------- */
 
 /* Collectives of a batch, counted with tests/bench/messages.sh: agreements on failures and signals, which requests join;
  * of a layer these, the shape and the two factors of its update, and its hash. Before what is BULK everybody meets. */
@@ -176,7 +176,7 @@ er_times er_time_edits(const er_plan *p, const er_machine *m)
     return t;
 }
 
-/* --- memory ------------------------------------------------------------------------------------------------------- */
+/* --- memory ------------------------------------------------------------------------------------------------------ */
 
 double er_plan_rank_memory(const er_plan *p, int weights, int64_t from, int64_t to, int home)
 {
@@ -188,7 +188,8 @@ double er_plan_rank_memory(const er_plan *p, int weights, int64_t from, int64_t 
     double bytes = er_cost_program(c) + er_cost_model_part(c, weights, from, to) + er_cost_overlay(c, mine);
     double most = er_cost_target_memory_run(c, last_layer(p), &p->texts, &p->shared, unit, from, to);
     if (p->moments > 0)
-        most = larger(most, er_cost_score_memory(c, records * p->prompts * p->prompt_tokens * p->shared.scores, from, to));
+        most = larger(most, er_cost_score_memory(c, records * p->prompts * p->prompt_tokens * p->shared.scores, from,
+                                                 to));
     if (!home) return bytes + most;
     if (mine && (p->editor->needs(p->hyper) & ER_NEEDS_EIGEN)) /* a moment is read, too, for its spectrum */
         bytes += (double)mine * er_cost_eigenpairs(c) + er_cost_moment(c);

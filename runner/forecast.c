@@ -11,9 +11,9 @@
 #include <string.h>
 
 enum { MOST_COUNTED = 100 }; /* requests: a run does not wait for its forecast */
-static const double measured_seconds = 0.02;
+static const double measured_seconds = 0.005;
 
-/* --- opening -------------------------------------------------------------------------------------------------------- */
+/* --- opening ----------------------------------------------------------------------------------------------------- */
 
 static int fill(er_run *r, int64_t most, er_err *err)
 {
@@ -41,7 +41,7 @@ int er_forecast_open(er_run *r, er_err *err)
 
 int er_forecast_texts(er_run *r, er_err *err) { return r->forecast.known ? fill(r, MOST_COUNTED, err) : 0; }
 
-/* --- times ---------------------------------------------------------------------------------------------------------- */
+/* --- times ------------------------------------------------------------------------------------------------------- */
 
 double er_forecast_statistics(const er_run *r, int64_t moments, int64_t eigenpairs)
 {
@@ -80,7 +80,7 @@ double er_forecast_solves(const er_run *r, int64_t edits, int64_t before)
            er_time_messages(p, &p->machine, (double)edits).seconds;
 }
 
-/* --- memory --------------------------------------------------------------------------------------------------------- */
+/* --- memory ------------------------------------------------------------------------------------------------------ */
 
 /* kB behind `name` in a file of /proc; 0: not told. */
 static double told(const char *path, const char *name)

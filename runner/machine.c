@@ -18,7 +18,7 @@ er_machine er_machine_assumed(void)
                         .latency = 20e-6, .takers = 1, .shards = 1};
 }
 
-/* --- measuring ------------------------------------------------------------------------------------------------------ */
+/* --- measuring --------------------------------------------------------------------------------------------------- */
 
 /* A part of the rows where the matrix is large. */
 static int64_t rows_of(const er_config *c, int64_t most)
@@ -104,7 +104,7 @@ int er_machine_measure(er_machine *m, const er_config *c, double seconds, er_err
     return measure_reading(&m->read, c, seconds, err);
 }
 
-/* --- given ---------------------------------------------------------------------------------------------------------- */
+/* --- given ------------------------------------------------------------------------------------------------------- */
 
 typedef struct rate_name {
     const char *name;

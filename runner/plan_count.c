@@ -40,7 +40,7 @@ static void add_prompt(sums *s, const er_prompt *p)
     s->drift += (double)p->kl.count;
 }
 
-/* --- what is shared ------------------------------------------------------------------------------------------------- */
+/* --- what is shared ---------------------------------------------------------------------------------------------- */
 
 typedef struct texts {
     int64_t n;
@@ -120,7 +120,7 @@ static int share_keys(counting *c, const er_prompt *p, int64_t n, int64_t rows, 
     return 0;
 }
 
-/* --- scored prompts ------------------------------------------------------------------------------------------------- */
+/* --- scored prompts ---------------------------------------------------------------------------------------------- */
 
 static int add_answer(counting *c, texts *x, const char *prompt, const char *answer, int first, er_err *err)
 {
@@ -168,7 +168,7 @@ static int share_scores(counting *c, const er_request *const *q, int64_t n, er_e
     return 0;
 }
 
-/* --- units ---------------------------------------------------------------------------------------------------------- */
+/* --- units ------------------------------------------------------------------------------------------------------- */
 
 static int add_unit(counting *c, const er_request *requests, int64_t n, er_err *err)
 {

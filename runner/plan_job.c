@@ -18,7 +18,8 @@ static void count_open_corpus(er_plan *p, er_plan_words *words, const er_setup *
 }
 
 /* Tokens of the corpus: counted with a tokenizer, else a token to four bytes, and no more than may be taken. */
-static int count_corpus(er_plan *p, er_plan_words *words, er_setup *job, const er_config *c, er_tokenizer *t, er_err *err)
+static int count_corpus(er_plan *p, er_plan_words *words, er_setup *job, const er_config *c, er_tokenizer *t,
+                        er_err *err)
 {
     const int file = job->job.stats.corpus == ER_JOB_CORPUS_FILE;
     if (!(job->needs & ER_NEEDS_EIGEN)) return 0;

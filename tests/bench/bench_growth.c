@@ -112,7 +112,7 @@ static int solve(growth *g, sample *out, er_err *err)
     return 0;
 }
 
-/* --- an edit of the model ------------------------------------------------------------------------------------------- */
+/* --- an edit of the model ---------------------------------------------------------------------------------------- */
 
 static double least(double a, double b) { return a < b ? a : b; }
 
@@ -159,7 +159,7 @@ static int of_the_model(bench *b, const options *o, er_err *err)
     return 0;
 }
 
-/* --- the solve of a large layer --------------------------------------------------------------------------------------- */
+/* --- the solve of a large layer ---------------------------------------------------------------------------------- */
 
 static int of_the_solve(const bench *b, const options *o, er_err *err)
 {
@@ -192,7 +192,7 @@ static int of_the_solve(const bench *b, const options *o, er_err *err)
     return code;
 }
 
-/* --- main --------------------------------------------------------------------------------------------------------------- */
+/* --- main -------------------------------------------------------------------------------------------------------- */
 
 static int read_options(bench *b, options *o, const char **csv, int argc, char **argv)
 {
@@ -221,7 +221,8 @@ int main(int argc, char **argv)
     const char *csv = NULL;
     rates_choose_blas(argv);
     if (read_options(&b, &o, &csv, argc, argv))
-        return fprintf(stderr, "usage: %s [--quick] [--model PATH] [--facts FILE] [--templates FILE] [--csv FILE]\n", argv[0]), 2;
+        return fprintf(stderr, "usage: %s [--quick] [--model PATH] [--facts FILE] [--templates FILE] [--csv FILE]\n",
+                       argv[0]), 2;
     b.threads = omp_get_max_threads();
     if (er_kernels_start(NULL) || rates_start(b.threads)) return fprintf(stderr, "bench_growth: cannot start\n"), 1;
     if (csv && !(o.csv = fopen(csv, "a"))) return fprintf(stderr, "bench_growth: %s cannot be written\n", csv), 1;

@@ -21,7 +21,7 @@ int MPI_Send(const void *at, int count, MPI_Datatype type, int to, int tag, MPI_
 
 int MPI_Isend(const void *at, int count, MPI_Datatype type, int to, int tag, MPI_Comm comm, MPI_Request *request)
 {
-    sends++, send_bytes += bytes_of(count, type);
+    if (tag != 1) sends++, send_bytes += bytes_of(count, type); /* 1: the watch's signs of life (runner/watch.c) */
     return PMPI_Isend(at, count, type, to, tag, comm, request);
 }
 
@@ -31,7 +31,8 @@ int MPI_Ibcast(void *at, int count, MPI_Datatype type, int root, MPI_Comm comm, 
     return PMPI_Ibcast(at, count, type, root, comm, request);
 }
 
-int MPI_Iallreduce(const void *from, void *at, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm, MPI_Request *request)
+int MPI_Iallreduce(const void *from, void *at, int count, MPI_Datatype type, MPI_Op op, MPI_Comm comm,
+                   MPI_Request *request)
 {
     collectives++, collective_bytes += bytes_of(count, type);
     return PMPI_Iallreduce(from, at, count, type, op, comm, request);

@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$(readlink -f "$0")")/../.."
 . tools/setup.sh
 . tests/bench/lib.sh
-keep=no rounds=5 steps=10 each=8 cores=$(nproc)
+keep=no rounds=5 steps=8 each=8 cores=$(nproc)
 while [ $# -gt 0 ]; do
     case $1 in
     --quick) rounds=1 steps=2 ;;
