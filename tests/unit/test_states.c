@@ -26,7 +26,7 @@ static er_text score(er_states *states, int64_t first, int64_t count)
 {
     er_err err = ER_ERR_INIT;
     const er_scorer scorer = {.states = states};
-    const er_request *list[CASES];
+    const er_request *list[CASES] = {NULL};
     er_case_score scores[CASES];
     er_text out = ER_TEXT_INIT;
     for (int64_t i = 0; i < count; i++) list[i] = &set.requests[first + i];
