@@ -73,13 +73,14 @@ for ((i = 0; i < 6; i++)); do
     [ $repeated = 0 ] || fail "INT at point $at: $repeated units were done twice"
 done
 
-# 3. through mpirun, at random moments: USR1 is passed on and gives 75; TERM leaves two seconds
+# 3. through mpirun, at random moments after the ranks have begun (before, a signal is the system's): USR1 is passed on and gives 75; TERM leaves two seconds
 for ((i = 0; i < 6; i++)); do
     rm -rf "$work/now"
     how=$([ $((i % 3)) = 2 ] && echo TERM || echo USR1)
     mpirun -n 2 "$ERRATA" run "$job" >"$work/out" 2>&1 </dev/null &
     pid=$!
-    sleep "0.$((40 + RANDOM % 50))"
+    for ((t = 0; t < 400; t++)); do grep -q 'info  run ' "$work/out" && break; sleep 0.05; done
+    sleep "0.$((10 + RANDOM % 40))"
     kill -"$how" $pid 2>/dev/null
     wait $pid
     code=$?
