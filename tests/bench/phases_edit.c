@@ -36,7 +36,8 @@ static int shared_by(er_cost_shared *out, const bench *b, const char *method, co
     data.requests += first;
     data.count = n;
     ER_TRY(er_editor_find(&editor, method, err));
-    ER_TRY(er_plan_texts_of(&counted, b->model->tokenizer, &b->job, &data, editor, &none, texts, n, n, err));
+    ER_TRY(er_plan_texts_of(&counted, b->model->tokenizer, &b->job, &data, editor, &none, &b->model->config, texts,
+                            n, n, err));
     *out = counted.shared;
     return 0;
 }
@@ -194,8 +195,8 @@ int phase_scores(bench *b, const phase *p, sample *out, er_err *err)
     int64_t times = 0;
     data.count = p->size;
     ER_TRY(er_editor_find(&editor, "memit", err));
-    ER_TRY(er_plan_texts_of(&counted, b->model->tokenizer, &b->job, &data, editor, &none, &b->memit_texts, p->size, p->size,
-                            err));
+    ER_TRY(er_plan_texts_of(&counted, b->model->tokenizer, &b->job, &data, editor, &none, c, &b->memit_texts,
+                            p->size, p->size, err));
     const er_plan_scored *scored = &counted.scored;
     ER_TRY(er_arena_take(b->arena, &requests, (size_t)p->size, err));
     ER_TRY(er_arena_take(b->arena, &scores, (size_t)p->size, err));
