@@ -226,6 +226,7 @@ static int moment_copy(const er_history *h, er_factor *s, er_err *err)
         return h->rows ? moment_rows(h, s, h->keys, h->rows, NULL, err) : 0;
     }
     ER_TRY(er_factor_reserve(s, h->p.rank, err));
+#pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < h->p.rank; i++) {
         int64_t ld;
         const double *from = er_factor_row(&h->moment, i, &ld);

@@ -10,6 +10,7 @@
 enum {
     BLOCK = ER_FACTOR_BLOCK,
     LEAF = 8,    /* triangles up to this size are solved element by element, larger ones are halved */
+    ROWS = 32,   /* of a panel that a thread closes at a time */
     STRIP = 64,  /* rows that the back substitution closes at a time: their number is in its bits */
     PANEL = 256, /* columns of the factor that are transposed at a time */
 };
@@ -89,20 +90,25 @@ static int close_corner(double *d, int64_t ld, int64_t first, int64_t end)
     return 0;
 }
 
-/* Rows first .. end-1 of a diagonal block (of which row 0 is d), each with its chains open from column 0 of the block. */
-static int close_diagonal(double *d, int64_t ld, int64_t first, int64_t end)
+/* Rows are independent of each other: every thread has some. */
+static void close_panels(double *x, int64_t ldx, int64_t m, const double *d, int64_t ldd, int64_t w)
 {
-    for (int64_t i = first; i < end;) {
-        int64_t m = smaller(end - i, LEAF);
-        double *rows = d + i * ld;
-        if (i) {
-            close_panel(rows, ld, m, d, ld, i);
-            er_product64(rows + i, ld, rows, ld, rows, ld, m, m, i, 1, 1);
-        }
-        if (close_corner(d, ld, i, i + m)) return -1;
-        i += m;
+#pragma omp parallel for schedule(static) if (m > ROWS && w > LEAF)
+    for (int64_t i = 0; i < m; i += ROWS) close_panel(x + i * ldx, ldx, smaller(ROWS, m - i), d, ldd, w);
+}
+
+/* Rows first .. end-1 of a diagonal block (of which row 0 is d), each with its chains open from column 0 of the block;
+ * what is below column `done` is closed. */
+static int close_diagonal(double *d, int64_t ld, int64_t done, int64_t first, int64_t end)
+{
+    double *rows = d + first * ld;
+    if (first > done) {
+        close_panels(rows + done, ld, end - first, d + done * ld + done, ld, first - done);
+        er_product64(rows + first, ld, rows + done, ld, rows + done, ld, end - first, end - first, first - done, 1, 1);
     }
-    return 0;
+    if (end - first <= LEAF) return close_corner(d, ld, first, end);
+    const int64_t middle = first + (end - first) / 2;
+    return close_diagonal(d, ld, first, first, middle) || close_diagonal(d, ld, first, middle, end);
 }
 
 /* Rows first .. end-1, all of one block row. */
@@ -117,12 +123,12 @@ static int close_rows(er_factor *f, int64_t first, int64_t end)
         int64_t ldb, column = b * BLOCK;
         const double *above = er_factor_row(f, column, &ldb);
         if (column) er_product64(rows + column, ld, rows, ld, above, ldb, m, BLOCK, column, 1, 1);
-        close_panel(rows + column, ld, m, above + column, ldb, BLOCK);
+        close_panels(rows + column, ld, m, above + column, ldb, BLOCK);
     }
     int64_t column = block * BLOCK;
     double *diagonal = er_factor_row(f, column, &ld);
     if (column) er_product64(rows + column, ld, rows, ld, diagonal, ld, m, end - column, column, 1, 1);
-    return close_diagonal(diagonal + column, ld, first - column, end - column);
+    return close_diagonal(diagonal + column, ld, 0, first - column, end - column);
 }
 
 int er_factor_grow(er_factor *f, int64_t count, const char *what, er_err *err)

@@ -12,7 +12,7 @@ def phases(path):
     """Seconds per phase of one of errata's runs, over its batches."""
     total = {}
     with open(os.path.join(folder, path), encoding="utf-8") as f:
-        for entry in map(json.loads, f):
+        for entry in (e for e in map(json.loads, f) if "phase" in e):  # others: memory of a rank
             total[entry["phase"]] = total.get(entry["phase"], 0) + entry["seconds"]
     return total
 
