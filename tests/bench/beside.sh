@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# beside.sh EASYEDIT_CHECKOUT PYTHON [MODEL_FOLDER]: EasyEdit and errata on the same job, in turns: two AlphaEdit edits in
-# one batch, one ROME edit, scores, statistics of 16 documents; all cores each. Seconds of both and their ratio, the median
-# of TURNS (3) turns. MODEL_FOLDER: SmolLM2-135M as a Hugging Face folder (made from the GGUF in the cache where absent).
+# beside.sh EASYEDIT_CHECKOUT PYTHON [MODEL_FOLDER]: EasyEdit and errata on the same job, in turns: a batch of EDITS (2)
+# AlphaEdit edits, one ROME edit, scores, statistics of 16 documents; all cores each. Seconds of both and their ratio, the
+# median of TURNS (3) turns. THEIRS (EDITS): EasyEdit gets only so many of the batch, which it optimises one by one.
+# MODEL_FOLDER: SmolLM2-135M as a Hugging Face folder (made from the GGUF in the cache where absent).
 # PYTHON needs what tests/golden/peer/README.md lists. BUILD=FOLDER: where errata is built (build-bench).
 set -eu
-[ $# -ge 2 ] || { sed -n '3,7s/^# //p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '3,8s/^# //p' "$0" >&2; exit 2; }
 easyedit=$(readlink -f "$1") python=$2
 cd "$(dirname "$(readlink -f "$0")")/../.."
 . tools/setup.sh
 quiet_mpi
-build=${BUILD:-build-bench} turns=${TURNS:-3} edits=2 documents=16 most=400
+theirs=${THEIRS:-${EDITS:-2}}
+build=${BUILD:-build-bench} turns=${TURNS:-3} edits=${EDITS:-2} documents=16 most=400
 model=${3:-$cache/smollm2-hf}
 [ -d "$easyedit/easyeditor/models/alphaedit" ] || die "$easyedit is no checkout of EasyEdit with AlphaEdit"
 [ -f "$model/config.json" ] || { fetch_model && "$python" tests/golden/peer/smollm2.py "$cache/$model_name" "$model"; }
@@ -46,12 +48,12 @@ errata_turn() {
     done
 }
 
-echo "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $OMP_NUM_THREADS threads each, $turns turns, $(date -u +%F), load $(cut -d' ' -f1 /proc/loadavg)"
+echo "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $OMP_NUM_THREADS threads each, $turns turns, batches of $edits (EasyEdit: $theirs), $(date -u +%F), load $(cut -d' ' -f1 /proc/loadavg)"
 for turn in $(seq "$turns"); do
     "$python" tests/bench/easyedit_side.py --easyedit "$easyedit" --model "$model" --facts "$facts" --templates "$templates" \
-        --corpus "$corpus" --alphaedit $edits --rome 1 --documents $documents --max-tokens $most --threads "$OMP_NUM_THREADS" \
+        --corpus "$corpus" --alphaedit "$theirs" --rome 1 --documents $documents --max-tokens $most --threads "$OMP_NUM_THREADS" \
         >"$work/easyedit-$turn" 2>"$work/log" || { cat "$work/log" >&2; die "EasyEdit's side failed"; }
     errata_turn "$turn"
 done
-"$python" tests/bench/beside_table.py "$work" "$turns" $edits
+"$python" tests/bench/beside_table.py "$work" "$turns" "$edits"
 echo "load $(cut -d' ' -f1 /proc/loadavg) at the end"
