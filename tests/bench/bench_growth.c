@@ -108,6 +108,8 @@ static int solve(growth *g, sample *out, er_err *err)
     ER_TRY(er_history_join(g->history, g->keys, BATCH, err));
     bench_end(&w, out);
     out->flops = er_cost_solve_layer(&c, ER_COST_SOLVE_HISTORY, BATCH, (double)g->joined) + er_cost_apply(&c, BATCH);
+    /* rows are projected by taking away the one direction that P drops; the model counts half of all directions */
+    if (2 * (g->joined + BATCH) <= g->f - 1) out->flops -= 2.0 * (double)BATCH * (double)g->f * ((double)g->f - 2);
     g->joined += BATCH;
     return 0;
 }
