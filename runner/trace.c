@@ -260,8 +260,8 @@ static int finish(er_tracing *t, er_err *err)
     ER_TRY(write_lines(t, err));
     ER_TRY(er_arena_take(t->arena, &lines, (size_t)t->count, err));
     for (int64_t i = 0; i < t->count; i++) lines[i] = er_scores_find(&t->lines, &t->keys[i]);
-    ER_TRY(er_trace_average(&means, lines, t->count, t->model->config.layers, t->set.options.kinds, t->set.propose,
-                            t->arena, err));
+    ER_TRY(er_trace_average(&means, lines, t->count, t->model->config.layers, t->set.options.kinds,
+                            t->set.options.window, t->set.propose, t->arena, err));
     ER_TRY(er_trace_report(t, &means, err));
     ER_TRY(er_journal_remove(t->journal, err));
     t->journal = NULL;

@@ -78,9 +78,10 @@ void er_tracing_close(er_tracing *t);
 /* One fact's line without its end, as in trace.jsonl; known facts are traced. Not collective. */
 int er_trace_line(er_text *out, const er_tracing *t, int64_t fact, er_err *err);
 
-/* Rank 0, of lines as in trace.jsonl, in order; arrays from the arena. ER_E_FORMAT: not such a line. */
+/* Rank 0, of lines as in trace.jsonl, in order; arrays from the arena. best and the proposal are of layers whose window
+ * (of `window` blocks) does not reach block 0, where `propose` such layers exist. ER_E_FORMAT: not such a line. */
 int er_trace_average(er_trace_means *out, const er_text *const *lines, int64_t count, int64_t layers, unsigned kinds,
-                     int64_t propose, er_arena *arena, er_err *err);
+                     int64_t window, int64_t propose, er_arena *arena, er_err *err);
 
 /* Rank 0. Writes trace.csv, trace.json, trace.svg and the report; prints the table. */
 int er_trace_report(const er_tracing *t, const er_trace_means *means, er_err *err);

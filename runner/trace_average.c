@@ -81,17 +81,19 @@ static int read_fact(fact *f, const json_t *line, int64_t layers, unsigned kinds
 }
 
 /* The greatest cell, and the run of `propose` layers with the greatest sum, at the subject's last token: where the
- * published methods edit, and the key is read. */
-static void choose_layers(er_trace_means *m, int64_t propose)
+ * published methods edit, and the key is read. The first block's MLP says which token it is: restoring it undoes the
+ * noise and recalls nothing, so windows that reach it do not count where enough others are left. */
+static void choose_layers(er_trace_means *m, int64_t window, int64_t propose)
 {
+    const int64_t behind = window / 2 + 1, first = m->layers - behind >= propose ? behind : 0;
     const er_trace_mean *row = m->cell[ER_TRACE_MLP];
     double most = -(double)INFINITY;
     m->best = m->low = m->high = -1;
     if (!row || !m->known) return;
     row += ER_PLACE_SUBJECT_LAST * m->layers;
-    for (int64_t l = 0; l < m->layers; l++)
+    for (int64_t l = first; l < m->layers; l++)
         if (m->best < 0 || row[l].effect > row[m->best].effect) m->best = l;
-    for (int64_t low = 0; low + propose <= m->layers; low++) {
+    for (int64_t low = first; low + propose <= m->layers; low++) {
         double sum = 0;
         for (int64_t l = low; l < low + propose; l++) sum += row[l].effect;
         if (!(sum > most)) continue;
@@ -117,7 +119,7 @@ static int average_all(er_trace_means *m, const fact *facts, unsigned kinds, er_
 }
 
 int er_trace_average(er_trace_means *out, const er_text *const *lines, int64_t count, int64_t layers, unsigned kinds,
-                     int64_t propose, er_arena *arena, er_err *err)
+                     int64_t window, int64_t propose, er_arena *arena, er_err *err)
 {
     er_trace_means m = {.layers = layers, .examined = count};
     json_t *all = json_array();
@@ -131,7 +133,7 @@ int er_trace_average(er_trace_means *out, const er_text *const *lines, int64_t c
             code = read_fact(&facts[m.known++], line, layers, kinds, err);
     }
     if (!code) code = average_all(&m, facts, kinds, arena, err);
-    if (!code) choose_layers(&m, propose);
+    if (!code) choose_layers(&m, window, propose);
     json_decref(all);
     if (!code) *out = m;
     return code;
