@@ -42,6 +42,9 @@ int er_point_read(er_point *p, const char *out, const char *name, er_err *err);
 /* The same of a file; its own name, and whoever holds it is not looked for. */
 int er_point_read_file(er_point *p, const char *path, er_err *err);
 void er_point_free(er_point *p);
+/* ER_POINT_DONE, ER_POINT_FAILED or, where it is still to be run, ER_POINT_WAITING: with this content, on rung `rung`
+ * of halving (-1: none). A rung stays done whatever becomes of the point on a later one. */
+int er_point_settled(const er_point *p, const er_hash *job, int64_t rung);
 /* Rungs of halving that it has finished. */
 int64_t er_point_rungs(const er_point *p);
 /* Its objective on rung r; NAN when it has none. */

@@ -44,10 +44,8 @@ static int list_open(er_sweeping *s, uint8_t *open, int *any_done, er_err *err)
         er_point point;
         code = er_point_read(&point, s->file.out, s->items[p].name, err);
         if (code) break;
-        int same = point.has_job && er_hash_equal(&point.job, &s->items[p].job);
-        int done = same && point.state == ER_POINT_DONE && er_point_rungs(&point) > s->rung;
-        *any_done |= same && point.state == ER_POINT_DONE;
-        open[p] = s->chosen[p] && !done && !(same && point.state == ER_POINT_FAILED);
+        *any_done |= er_point_settled(&point, &s->items[p].job, -1) == ER_POINT_DONE;
+        open[p] = s->chosen[p] && er_point_settled(&point, &s->items[p].job, s->rung) == ER_POINT_WAITING;
         er_point_free(&point);
     }
     ER_TRY(er_world_agree(s->w, code, err));

@@ -102,6 +102,13 @@ double er_point_number(const er_point *p, const char *name)
     return json_is_number(value) ? json_number_value(value) : (double)NAN;
 }
 
+int er_point_settled(const er_point *p, const er_hash *job, int64_t rung)
+{
+    if (!p->has_job || !er_hash_equal(&p->job, job)) return ER_POINT_WAITING;
+    if (rung < 0 ? p->state == ER_POINT_DONE : er_point_rungs(p) > rung) return ER_POINT_DONE;
+    return p->state == ER_POINT_FAILED ? ER_POINT_FAILED : ER_POINT_WAITING;
+}
+
 int64_t er_point_rungs(const er_point *p)
 {
     return (int64_t)json_array_size(json_object_get(p->json, "rungs"));
@@ -186,25 +193,19 @@ static int put_work(json_t *to, const er_counts *c, er_err *err)
     return code;
 }
 
-/* The objectives of the rungs before, and of this one when it is done. */
+/* The objectives of the rungs before, and of this one when it is done; of all there are for a point that waits again. */
 static int put_rungs(json_t *to, const er_point_news *n, er_err *err)
 {
     er_point before;
+    if (n->rung < 0 && n->state != ER_POINT_WAITING) return 0;
+    ER_TRY(er_point_read(&before, n->out, n->name, err));
+    const int same = before.has_job && er_hash_equal(&before.job, n->job);
+    const int64_t had = same ? er_point_rungs(&before) : 0;
     json_t *rungs = json_array();
-    if (n->rung < 0) {
-        json_decref(rungs);
-        return 0;
-    }
-    int code = er_point_read(&before, n->out, n->name, err);
-    int same = !code && before.has_job && er_hash_equal(&before.job, n->job);
-    for (int64_t r = 0; !code && same && r < n->rung && r < er_point_rungs(&before); r++)
+    for (int64_t r = 0; r < had && (n->rung < 0 || r < n->rung); r++)
         json_array_append(rungs, json_array_get(json_object_get(before.json, "rungs"), (size_t)r));
-    if (!code) er_point_free(&before);
-    if (!code && n->state == ER_POINT_DONE) json_array_append(rungs, json_object_get(to, "objective"));
-    if (code) {
-        json_decref(rungs);
-        return code;
-    }
+    er_point_free(&before);
+    if (n->state == ER_POINT_DONE) json_array_append(rungs, json_object_get(to, "objective"));
     return set_new(to, "rungs", rungs, err);
 }
 

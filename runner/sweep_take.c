@@ -20,10 +20,10 @@ static int look_at(const er_sweeping *s, int64_t p, seen *out, er_err *err)
 {
     er_point point;
     ER_TRY(er_point_read(&point, s->file.out, s->items[p].name, err));
-    int same = point.has_job && er_hash_equal(&point.job, &s->items[p].job);
+    int settled = er_point_settled(&point, &s->items[p].job, s->rung);
     out->running = point.state == ER_POINT_RUNNING;
-    out->done = same && point.state == ER_POINT_DONE && er_point_rungs(&point) > s->rung;
-    out->open = !out->done && !(same && point.state == ER_POINT_FAILED);
+    out->done = settled == ER_POINT_DONE;
+    out->open = settled == ER_POINT_WAITING;
     er_point_free(&point);
     return 0;
 }

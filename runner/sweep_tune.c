@@ -15,7 +15,8 @@
 
 /* --- rungs ------------------------------------------------------------------------------------------------------- */
 
-/* Of the points `in` that finished rung r, the best share goes on; the first of equals. */
+/* Of the points `in` that finished rung r, the best share goes on; the first of equals. What became of a point on a later
+ * rung, as a command that goes on with the sweep may find it, takes no part. */
 static int choose_next(const er_table *t, int64_t r, double keep, uint8_t *in, er_err *err)
 {
     int64_t count = 0, wanted = 0;
@@ -24,7 +25,7 @@ static int choose_next(const er_table *t, int64_t r, double keep, uint8_t *in, e
     int code = er_alloc(&value, (size_t)t->count, err);
     if (!code) code = er_alloc(&next, (size_t)t->count, err);
     for (int64_t p = 0; !code && p < t->count; p++) {
-        value[p] = in[p] && t->points[p].state != ER_POINT_FAILED ? er_point_rung(&t->points[p], r) : (double)NAN;
+        value[p] = in[p] ? er_point_rung(&t->points[p], r) : (double)NAN;
         count += in[p];
     }
     if (!code) wanted = (int64_t)ceil(keep * (double)count - 1e-9);
@@ -50,11 +51,8 @@ static int count_unsettled(const er_sweeping *s, const uint8_t *in, const uint8_
         er_point point;
         if (!in[p]) continue;
         ER_TRY(er_point_read(&point, s->file.out, s->items[p].name, err));
-        int same = point.has_job && er_hash_equal(&point.job, &s->items[p].job);
-        int done = same && point.state == ER_POINT_DONE && er_point_rungs(&point) > s->rung;
-        int failed = same && point.state == ER_POINT_FAILED;
+        if (er_point_settled(&point, &s->items[p].job, s->rung) == ER_POINT_WAITING) out[mine[p] ? 0 : 1]++;
         er_point_free(&point);
-        if (!done && !failed) out[mine[p] ? 0 : 1]++;
     }
     return 0;
 }

@@ -178,11 +178,32 @@ for ((t = 0; t < 400; t++)); do grep -qs '"rungs"' "$out"/points/*/point.json &&
 kill -9 -- "-$pid" 2>/dev/null
 wait $pid 2>/dev/null
 for ((t = 0; t < 40; t++)); do run sweep "$sweep.2" && [ -e "$out/best/point.json" ] && break; sleep 0.3; done
-same_runs "$work/halved/best/run" "$out/best/run" || fail "a killed halving ends otherwise"
-for p in "$work"/halved/points/*/; do
-    same_runs "$p/run" "$out/points/$(basename "$p")/run" || fail "a killed halving: point $(basename "$p") differs"
+same_halving() {
+    same_runs "$work/halved/best/run" "$out/best/run" || fail "$1 ends otherwise"
+    for p in "$work"/halved/points/*/; do
+        same_runs "$p/run" "$out/points/$(basename "$p")/run" || fail "$1: point $(basename "$p") differs"
+    done
+    checks=$((checks + 1))
+}
+same_halving "a killed halving"
+# killed at its fault points, where the build has them: in the first rung, in the second and in the winner's run
+rm -rf "$out"
+ERRATA_FAULT_LOG=$work/points.2 expect 0 sweep "$sweep.2"
+all=$(cat "$work/points.2" 2>/dev/null | wc -l)
+for ((at = all / 8; all && at < all; at += all / 8)); do
+    rm -rf "$out"
+    ERRATA_FAULT=$at expect 137 sweep "$sweep.2"
+    expect 0 sweep "$sweep.2"
+    same_halving "a halving killed at point $at of $all"
 done
-checks=$((checks + 1))
+# a point that failed on the second rung takes it up again where it stood; who goes on from the first stays decided
+sed -i 's/"state": "done"/"state": "failed"/; /"rungs": \[/{n;s/,$//;n;d}' "$best"
+rm -rf "$out/best"
+expect 3 sweep "$sweep.2"; says "1 failed"
+grep -q "\"point\": \"$winner\"" "$out/best/point.json" && fail "a failed point won"
+rm -rf "$out/best"
+expect 0 sweep "$sweep.2" --retry
+same_halving "a halving with a point tried again"
 sed -i 's/rungs: .2, 4./rungs: [2, 5]/' "$sweep.2"
 expect 2 sweep "$sweep.2"; says "data.tune keeps 4 facts for tuning"
 
