@@ -97,7 +97,8 @@ static int read_members(er_moment *out, int64_t *samples, const archive *a, int6
     if (tokens < 1) return er_fail(err, ER_E_FORMAT, "%s is %lld, expected 1 or more", where, (long long)tokens);
     ER_TRY(member(&size, &found, a, "sample_size", err));
     *samples = -1;
-    if (found && er_npy_integer(samples, &size, a->path, NULL)) *samples = -1; /* "None" as numpy boxes it */
+    /* "None" as numpy boxes it, or less than none */
+    if (found && (er_npy_integer(samples, &size, a->path, NULL) || *samples < 0)) *samples = -1;
     ER_TRY(er_alloc(&gram, (size_t)dimension * (size_t)dimension, err)); /* as many elements as are in the file */
     int code = symmetrise(gram, &sum, a->path, err);
     if (!code) code = er_moment_new(out, dimension, err);

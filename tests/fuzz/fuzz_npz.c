@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     int64_t samples = 0, number = 0;
     int code = er_npz_moment_parse(&moment, &samples, bytes, size, DIMENSION, "fuzz", &err);
     if (!code) {
-        ER_ALWAYS(moment.n == DIMENSION && moment.tokens > 0 && samples >= -INT64_MAX);
+        ER_ALWAYS(moment.n == DIMENSION && moment.tokens > 0 && samples >= -1);
         ER_ALWAYS(er_moment_sum_at(&moment, 0, 0) >= 0);
         er_moment_free(&moment);
     } else {

@@ -89,6 +89,21 @@ static er_moment made_moment(void)
     return m;
 }
 
+static void fewer_documents_than_none_are_unknown(void **state)
+{
+    (void)state;
+    er_err err = ER_ERR_INIT;
+    er_moment m = made_moment(), back;
+    er_hash hash;
+    int64_t samples = 0;
+    const char *path = in_folder("below.npz");
+    OK(er_npz_moment_write(path, &m, INT64_MIN, &err));
+    OK(er_npz_moment_read(&back, &samples, &hash, path, N, &err));
+    assert_int_equal(samples, -1);
+    er_moment_free(&back);
+    er_moment_free(&m);
+}
+
 static void our_moments_are_read_back_and_by_numpy(void **state)
 {
     (void)state;
@@ -377,6 +392,7 @@ int main(void)
     if (er_kernels_start(NULL) || !mkdtemp(folder)) return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numpys_moments_are_read),
+        cmocka_unit_test(fewer_documents_than_none_are_unknown),
         cmocka_unit_test(our_moments_are_read_back_and_by_numpy),
         cmocka_unit_test(damaged_moments_are_errors),
         cmocka_unit_test(numpys_headers_are_read_and_others_refused),
