@@ -193,7 +193,7 @@ static int put_work(json_t *to, const er_counts *c, er_err *err)
     return code;
 }
 
-/* The objectives of the rungs before, and of this one when it is done; of all there are for a point that waits again. */
+/* The objectives of the rungs before, and of this one when it is done; all there are for a point that waits again. */
 static int put_rungs(json_t *to, const er_point_news *n, er_err *err)
 {
     er_point before;

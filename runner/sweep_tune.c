@@ -15,8 +15,8 @@
 
 /* --- rungs ------------------------------------------------------------------------------------------------------- */
 
-/* Of the points `in` that finished rung r, the best share goes on; the first of equals. What became of a point on a later
- * rung, as a command that goes on with the sweep may find it, takes no part. */
+/* Of the points `in` that finished rung r, the best share goes on; the first of equals. What became of a point on a
+ * later rung, as a command that goes on with the sweep may find it, takes no part. */
 static int choose_next(const er_table *t, int64_t r, double keep, uint8_t *in, er_err *err)
 {
     int64_t count = 0, wanted = 0;

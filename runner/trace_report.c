@@ -179,8 +179,8 @@ static void proposal(er_doc *d, const er_trace_means *m)
     er_text layers = ER_TEXT_INIT;
     if (m->low < 0) return;
     er_doc_section(d, "layers", "Proposed layers");
-    er_doc_say(d, "The %lld neighbouring layers whose MLP windows have the greatest effect at the subject's last token, windows "
-               "over block 0 aside where others are left (a single layer, as ROME edits: %lld):",
+    er_doc_say(d, "The %lld neighbouring layers whose MLP windows have the greatest effect at the subject's last token, "
+               "windows over block 0 aside where others are left (a single layer, as ROME edits: %lld):",
                (long long)(m->high - m->low + 1), (long long)m->best);
     int code = er_text_add(&layers, "layers: ", d->err);
     if (!code) code = put_layers(&layers, m, d->err);

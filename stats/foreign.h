@@ -16,8 +16,9 @@
 
 /* An archive of stored members: mom2.mom2 (n, n) floats, the sum of k k^T; mom2.count, how many keys; sample_size, how
  * many documents (samples, -1 where absent or below 0). Others are ignored. The sum is symmetrised and taken into fixed
- * point (each element rounded to 2^-64), tokens = count. ER_E_FORMAT: another file, another n than `dimension`, elements that are not
- * finite, a diagonal below 0, or more asymmetry than rounding leaves (1e-3 of the diagonal). out: er_moment_free. */
+ * point (each element rounded to 2^-64), tokens = count. ER_E_FORMAT: another file, another n than `dimension`,
+ * elements that are not finite, a diagonal below 0, or more asymmetry than rounding leaves (1e-3 of the diagonal).
+ * out: er_moment_free. */
 int er_npz_moment_parse(er_moment *out, int64_t *samples, const uint8_t *bytes, size_t size, int64_t dimension,
                         const char *path, er_err *err);
 /* The same of a file; *file is its hash. */

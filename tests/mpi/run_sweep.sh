@@ -8,6 +8,14 @@ sweep=$work/sweep.yaml
 out=$work/sweep
 point() { grep -l -- "\"$1\": \"$2\"" "$out"/points/*/point.json; } # files of the points with that value
 work_of() { grep -oE "\"$2\": [0-9]+" "$1" | grep -oE '[0-9]+$'; }  # a counter of a point
+# same_point_runs SWEEP WHAT: every point's run has the bytes that it has there
+same_point_runs() {
+    local p
+    for p in "$1"/points/*/; do
+        same_runs "$p/run" "$out/points/$(basename "$p")/run" || fail "$2: point $(basename "$p") differs"
+    done
+    checks=$((checks + 1))
+}
 state_of() { grep -oE '"state": "[a-z]+"' "$1" | cut -d'"' -f4; }
 
 tiny_job "$job" 6 2
@@ -180,10 +188,7 @@ wait $pid 2>/dev/null
 for ((t = 0; t < 40; t++)); do run sweep "$sweep.2" && [ -e "$out/best/point.json" ] && break; sleep 0.3; done
 same_halving() {
     same_runs "$work/halved/best/run" "$out/best/run" || fail "$1 ends otherwise"
-    for p in "$work"/halved/points/*/; do
-        same_runs "$p/run" "$out/points/$(basename "$p")/run" || fail "$1: point $(basename "$p") differs"
-    done
-    checks=$((checks + 1))
+    same_point_runs "$work/halved" "$1"
 }
 same_halving "a killed halving"
 # killed at its fault points, where the build has them: in the first rung, in the second and in the winner's run
@@ -260,12 +265,8 @@ mv "$out" "$work/undisturbed"
 
 # --- kill -9 at a random moment and at fault points, the same command again
 same_sweep() {
-    local p
-    for p in "$work"/undisturbed/points/*/; do
-        same_runs "$p/run" "$out/points/$(basename "$p")/run" || fail "$1: point $(basename "$p") differs"
-    done
+    same_point_runs "$work/undisturbed" "$1"
     no_temporaries "$out" || fail "$1: temporary files are left: $(find "$out" -name '*.tmp')"
-    checks=$((checks + 1))
 }
 resume() {
     local tries=0
